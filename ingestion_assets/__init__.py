@@ -1,0 +1,1 @@
+"""Raw records from many outside systems into Postgres: exactly once, resumable anywhere, with evidence."""

@@ -1,0 +1,76 @@
+"""Dead letters: records that could not be stored. Listing them, and replaying their ranges.
+
+A replay takes the ranges of open dead letters out of the coverage, so that the next drain reads them
+again; the letters are settled by that reading. Nothing is deleted, and rows that are stored stay.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ingestion_assets.engine.coverage import Range, Ranges, difference, union
+from ingestion_assets.engine.store import Connection, Store
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One record that waits for a replay."""
+
+    stream: str
+    lo: int | None
+    hi: int | None
+    reason: str
+    raw: bytes
+    noticed_at: datetime
+
+
+def open_letters(store: Store, streams: str = "%", *, limit: int = 1000) -> list[DeadLetter]:
+    """The newest open dead letters of streams that are LIKE the pattern."""
+    query = (
+        "SELECT stream, lo, hi, reason, raw, noticed_at FROM ops.dead_letters"
+        " WHERE settled_at IS NULL AND stream LIKE %s ORDER BY id DESC LIMIT %s"
+    )
+    found = store.transaction(lambda c: c.execute(query, [streams, limit]).fetchall())
+    return [DeadLetter(stream, lo, hi, reason, bytes(raw), at) for stream, lo, hi, reason, raw, at in found]
+
+
+def replay(store: Store, streams: str = "%") -> dict[str, Ranges]:
+    """Make the ranges of open dead letters wanted again.
+
+    Args:
+        store: where they are.
+        streams: a LIKE pattern of stream keys.
+
+    Returns:
+        The ranges, by stream, that the next drain will read again.
+    """
+    return store.transaction(lambda connection: _reopen(connection, streams))
+
+
+def _reopen(connection: Connection, streams: str) -> dict[str, Ranges]:
+    letters = connection.execute(
+        "SELECT stream, lo, hi FROM ops.dead_letters WHERE settled_at IS NULL AND lo IS NOT NULL AND stream LIKE %s",
+        [streams],
+    ).fetchall()
+    reopened: dict[str, Ranges] = {}
+    for stream, lo, hi in letters:
+        reopened[stream] = union([*reopened.get(stream, ()), (lo, hi)])
+    for stream, ranges in sorted(
+        reopened.items()
+    ):  # in one order, so that two replays cannot block each other
+        for lo, hi in ranges:
+            _uncover(connection, stream, (lo, hi))
+    return reopened
+
+
+def _uncover(connection: Connection, stream: str, gap: Range) -> None:
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [stream])
+    cut = connection.execute(
+        "DELETE FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s RETURNING lo, hi, evidence, provider, records",
+        [stream, *gap],
+    ).fetchall()
+    for lo, hi, evidence, provider, records in cut:
+        for rest_lo, rest_hi in difference([(lo, hi)], [gap]):
+            connection.execute(
+                "INSERT INTO ops.coverage (stream, lo, hi, evidence, provider, records) VALUES (%s, %s, %s, %s, %s, %s)",
+                [stream, rest_lo, rest_hi, evidence, provider, records],
+            )

@@ -1,0 +1,304 @@
+"""The sink on Postgres: rows, dead letters and the mark of a batch in ONE transaction.
+
+The row path is COPY into a private staging table, then one `INSERT … ON CONFLICT DO NOTHING`: rows that
+are stored already count as duplicates, so committing a batch twice changes nothing, and two workers on
+one range do no harm.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import msgspec
+import psycopg
+import sqlalchemy as sa
+import tenacity
+from psycopg import sql
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from ingestion_assets.engine import rows as copy_text
+from ingestion_assets.engine.coverage import Ranges, difference, union
+from ingestion_assets.engine.errors import DatabaseUnavailable, Fenced
+from ingestion_assets.engine.stream import (
+    Batch,
+    Covered,
+    Cursor,
+    Done,
+    Rejected,
+    Rows,
+    Stream,
+    Tally,
+    Unproved,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Connection = psycopg.Connection[TupleRow]
+
+# Lost connections, deadlocks between two workers and serialisation failures: the same commit may succeed next time.
+PASSING = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+
+
+WAIT = tenacity.wait_random_exponential(multiplier=0.2, max=10)  # seconds
+
+
+def connection_pool(url: str, *, max_size: int = 4, timeout: float = 30.0) -> ConnectionPool[Connection]:
+    """Connections to Postgres, checked before use, opened when first needed.
+
+    Args:
+        url: postgresql://…, as libpq takes it.
+        max_size: most connections of this process.
+        timeout: seconds to wait for one.
+    """
+    return ConnectionPool(
+        url,
+        min_size=0,
+        max_size=max_size,
+        timeout=timeout,
+        open=True,
+        check=ConnectionPool.check_connection,
+        kwargs={"application_name": "ingestion_assets"},
+    )
+
+
+class Store:
+    """Commits batches to Postgres and knows what is committed.
+
+    Args:
+        pool: from `connection_pool`.
+        attempts: how often a transaction is tried when the database goes away or breaks a deadlock.
+        wait: how to wait between attempts (a tenacity strategy; seconds).
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool[Connection],
+        *,
+        attempts: int = 5,
+        wait: tenacity.wait.WaitBaseT = WAIT,
+    ) -> None:
+        self.pool = pool
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(PASSING),
+            stop=tenacity.stop_after_attempt(attempts),
+            wait=wait,
+            reraise=True,
+        )
+
+    def open(self, stream: Stream) -> "StreamWriter":
+        """A writer for one stream, knowing what is committed of it."""
+        return StreamWriter(self, stream.key)
+
+    def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction; run it again, from the start, when the database failed in passing.
+
+        Raises:
+            DatabaseUnavailable: it failed every time.
+        """
+
+        def attempt() -> T:
+            with self.pool.connection() as connection, connection.transaction():
+                return work(connection)
+
+        try:
+            return self._retrying(attempt)
+        except PASSING as error:
+            raise DatabaseUnavailable(f"Postgres is not available: {error}") from error
+
+    def covered(self, streams: Iterable[str]) -> dict[str, Ranges]:
+        """The ranges that are whole, by stream; streams without any are left out."""
+        return self._ranges("coverage", streams)
+
+    def unproved(self, streams: Iterable[str]) -> dict[str, Ranges]:
+        """The gaps that the source could not prove whole when it was last asked, by stream."""
+        return self._ranges("unproved", streams)
+
+    def _ranges(self, table: str, streams: Iterable[str]) -> dict[str, Ranges]:
+        query = sql.SQL("SELECT stream, lo, hi FROM {} WHERE stream = ANY(%s)").format(
+            sql.Identifier("ops", table)
+        )
+        found: dict[str, list[tuple[int, int]]] = {}
+        for stream, lo, hi in self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall()):
+            found.setdefault(stream, []).append((lo, hi))
+        return {stream: union(ranges) for stream, ranges in found.items()}
+
+
+class StreamWriter:
+    """Commits the batches of one stream. A stream with a cursor is fenced: only one writer gets ahead."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+        self.done, self._epoch = store.transaction(self._load)
+
+    def _load(self, connection: Connection) -> tuple[Done, int]:
+        covered = connection.execute(
+            "SELECT lo, hi FROM ops.coverage WHERE stream = %s", [self._key]
+        ).fetchall()
+        cursor = connection.execute(
+            "SELECT value::text, epoch FROM ops.cursors WHERE stream = %s", [self._key]
+        ).fetchone()
+        ranges = union(covered)
+        if cursor is None:
+            return Done(ranges), 0
+        return Done(ranges, cursor[0].encode()), cursor[1]
+
+    def commit(self, batch: Batch) -> Tally:
+        """Store rows, dead letters and the mark in one transaction. Rows that Postgres refuses become dead letters.
+
+        Raises:
+            Fenced: another writer has moved this stream's cursor since this writer was opened.
+            DatabaseUnavailable: the database stayed away.
+        """
+        tally = self._store.transaction(lambda connection: self._commit(connection, batch))
+        if isinstance(batch.mark, Cursor):
+            self._epoch += 1
+        return tally
+
+    def _commit(self, connection: Connection, batch: Batch) -> Tally:
+        tally = Tally(fetched=batch.fetched, batches=1)
+        rejected = list(batch.rejected)
+        for rows in batch.rows:
+            inserted, refused = insert(connection, rows)
+            tally.inserted += inserted
+            tally.duplicate += rows.count - len(refused) - inserted
+            rejected += refused
+        tally.rejected = len(rejected)
+        self._mark(connection, batch)
+        _bury(connection, self._key, batch, rejected)
+        return tally
+
+    def _mark(self, connection: Connection, batch: Batch) -> None:
+        match batch.mark:
+            case Covered():
+                cover(connection, self._key, batch.mark, records=batch.fetched)
+            case Unproved(lo, hi, reason):
+                connection.execute(
+                    "INSERT INTO ops.unproved (stream, lo, hi, reason) VALUES (%s, %s, %s, %s)"
+                    " ON CONFLICT (stream, lo) DO UPDATE SET hi = excluded.hi, reason = excluded.reason, noticed_at = now()",
+                    [self._key, lo, hi, reason],
+                )
+            case Cursor():
+                self._move(connection, msgspec.json.encode(batch.mark).decode())
+
+    def _move(self, connection: Connection, value: str) -> None:
+        """Compare-and-set: the cursor moves only from the epoch this writer has seen."""
+        moved = connection.execute(
+            "INSERT INTO ops.cursors (stream, value, epoch) SELECT %(stream)s, %(value)s, 1 WHERE %(epoch)s = 0"
+            " ON CONFLICT (stream) DO NOTHING"
+            if self._epoch == 0
+            else "UPDATE ops.cursors SET value = %(value)s, epoch = epoch + 1, updated_at = now()"
+            " WHERE stream = %(stream)s AND epoch = %(epoch)s",
+            {"stream": self._key, "value": value, "epoch": self._epoch},
+        ).rowcount
+        if moved:
+            return
+        found = connection.execute(
+            "SELECT epoch, value = %s::jsonb FROM ops.cursors WHERE stream = %s", [value, self._key]
+        ).fetchone()
+        if found == (self._epoch + 1, True):
+            return  # our own commit, whose acknowledgement was lost with the connection
+        raise Fenced(
+            f"another worker has moved the cursor of {self._key}; this one stops, and nothing is lost: "
+            "the other one goes on from there"
+        )
+
+
+def insert(connection: Connection, rows: Rows) -> tuple[int, list[Rejected]]:
+    """Store rows that are not stored yet.
+
+    Returns:
+        How many were new, and the rows that Postgres refuses for what they hold.
+    """
+    try:
+        with connection.transaction():
+            return _copy(connection, rows.table, rows.lines), []
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        if rows.count == 1:
+            return 0, [_refused(rows, error)]
+    # Somewhere in the block is a row that Postgres refuses: halve until it stands alone.
+    block = rows.lines.splitlines(keepends=True)
+    middle = len(block) // 2
+    inserted, refused = 0, []
+    for half in (block[:middle], block[middle:]):
+        new, bad = insert(connection, Rows(rows.table, b"".join(half), len(half)))
+        inserted += new
+        refused += bad
+    return inserted, refused
+
+
+def _copy(connection: Connection, table: sa.Table, lines: bytes) -> int:
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+    target = sql.Identifier(*table.fullname.split("."))
+    stage = sql.Identifier(f"stage_{table.name}")
+    connection.execute(
+        sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(stage, target)
+    )
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(stage, names)) as copy,
+    ):
+        copy.write(lines)
+    inserted = connection.execute(
+        sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {} ON CONFLICT DO NOTHING").format(
+            target, stage, names=names
+        )
+    ).rowcount
+    connection.execute(sql.SQL("TRUNCATE {}").format(stage))
+    return inserted
+
+
+def _refused(rows: Rows, error: psycopg.Error) -> Rejected:
+    names = [column.name for column in rows.table.columns]
+    raw = copy_text.column(rows.lines, names.index("payload")) if "payload" in names else rows.lines
+    reason = error.diag.message_primary or str(error)
+    return Rejected(raw, f"Postgres refuses it: {reason}")
+
+
+def cover(connection: Connection, stream: str, mark: Covered, *, records: int = 0) -> None:
+    """Add a covered range. Ranges of a stream stay disjoint, and grow instead of multiplying.
+
+    Two workers may cover the same range: the lock makes the second see what the first has covered.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [stream])
+    near = connection.execute(
+        "SELECT lo, hi, evidence, provider FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s",
+        [stream, mark.lo - 1, mark.hi + 1],
+    ).fetchall()
+    known = [(lo, hi) for lo, hi, *_ in near]
+    below = {hi: lo for lo, hi, *why in near if tuple(why) == (mark.evidence.level, mark.evidence.by)}
+    for lo, hi in difference([(mark.lo, mark.hi)], known):
+        if lo - 1 in below:
+            connection.execute(
+                "UPDATE ops.coverage SET hi = %s, records = records + %s, updated_at = now()"
+                " WHERE stream = %s AND lo = %s",
+                [hi, records, stream, below[lo - 1]],
+            )
+        else:
+            connection.execute(
+                "INSERT INTO ops.coverage (stream, lo, hi, evidence, provider, records) VALUES (%s, %s, %s, %s, %s, %s)",
+                [stream, lo, hi, mark.evidence.level, mark.evidence.by, records],
+            )
+        records = 0  # counted once, whatever the number of pieces
+    connection.execute(
+        "DELETE FROM ops.unproved WHERE stream = %s AND lo >= %s AND hi <= %s", [stream, mark.lo, mark.hi]
+    )
+
+
+def _bury(connection: Connection, stream: str, batch: Batch, rejected: Iterable[Rejected]) -> None:
+    """The dead letters of a range are those of its last reading: older ones are settled by it."""
+    lo, hi = (None, None) if isinstance(batch.mark, Cursor) else (batch.mark.lo, batch.mark.hi)
+    if lo is not None:
+        connection.execute(
+            "UPDATE ops.dead_letters SET settled_at = now()"
+            " WHERE stream = %s AND settled_at IS NULL AND lo >= %s AND hi <= %s",
+            [stream, lo, hi],
+        )
+    for letter in rejected:
+        at = letter.position
+        connection.execute(
+            "INSERT INTO ops.dead_letters (stream, lo, hi, position, reason, raw) VALUES (%s, %s, %s, %s, %s, %s)",
+            [stream, lo if at is None else at, hi if at is None else at, at, letter.reason, letter.raw],
+        )

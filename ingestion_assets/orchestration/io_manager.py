@@ -1,0 +1,198 @@
+"""The IO manager. Belongs here: draining what an asset returned, and handing stored rows to derived assets.
+
+What a run reports is decided here: which partitions became whole, with which numbers, and whether an
+error is worth another attempt.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import sqlalchemy as sa
+
+from ingestion_assets.engine.drain import drain
+from ingestion_assets.engine.errors import Permanent, Transient
+from ingestion_assets.engine.http import sent
+from ingestion_assets.engine.store import Store
+from ingestion_assets.engine.stream import Batch, Drained, Stream, Tally
+from ingestion_assets.orchestration.ingest import RETRY, Ingestion
+from ingestion_assets.orchestration.partitions import in_span, rows_by_partition, spans
+
+REPORT_EVERY = 30.0  # seconds between lines of progress: each is a row in Dagster's event log
+
+log = logging.getLogger(__name__)
+
+
+class StoreIOManager(dg.IOManager):
+    """Drains streams into Postgres, and reads rows back as DataFrames.
+
+    Args:
+        store: where batches are committed.
+        engine: for counting and reading rows.
+        tables: our tables by name, `raw.evm_transactions`.
+    """
+
+    def __init__(self, store: Store, engine: sa.Engine, tables: Mapping[str, sa.Table]) -> None:
+        self._store = store
+        self._engine = engine
+        self._tables = tables
+        self._stopped_runs: set[str] = set()
+
+    def handle_output(self, context: dg.OutputContext, obj: Ingestion) -> None:
+        """Drain, then report each partition that is whole.
+
+        Raises:
+            Failure: a person must act, or the run was stopped; it is not retried.
+            RetryRequested: the source told us when to come back.
+            Transient: the RetryPolicy decides.
+        """
+        if context.run_id in self._stopped_runs:
+            raise dg.Failure("the run was stopped before this asset began", allow_retries=False)
+        started, requests = time.monotonic(), sent.total()
+        progress = Progress(context)
+        with stop_requests() as stop:
+            drained = self._drain(obj, stop, progress)
+        run_metadata = {
+            **_numbers(drained.tally),
+            "requests": sent.total() - requests,
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        context.log.info(
+            "%d batches, %d records: %d new, %d known, %d rejected; %d requests",
+            drained.tally.batches, drained.tally.fetched, drained.tally.inserted,
+            drained.tally.duplicate, drained.tally.rejected, run_metadata["requests"],
+        )  # fmt: skip
+        if drained.stopped:
+            self._stopped_runs.add(context.run_id)
+            raise dg.Failure(
+                "stopped between two batches: all that was committed stays, and the next run goes on from there",
+                metadata=run_metadata,
+                allow_retries=False,
+            )
+        self._report(context, obj, drained, run_metadata)
+
+    def _drain(self, obj: Ingestion, stop: threading.Event, progress: "Progress") -> Drained:
+        try:
+            return drain(
+                obj.streams,
+                self._store,
+                read_ahead=obj.read_ahead,
+                readers=obj.readers,
+                should_stop=stop.is_set,
+                on_commit=progress,
+            )
+        except Permanent as error:
+            raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+        except Transient as error:
+            if error.retry_after is None:
+                raise
+            raise dg.RetryRequested(
+                max_retries=RETRY.max_retries, seconds_to_wait=error.retry_after
+            ) from error
+
+    def _report(
+        self, context: dg.OutputContext, obj: Ingestion, drained: Drained, run_metadata: Mapping[str, Any]
+    ) -> None:
+        table, time_column = self._table(context)
+        keys = list(context.asset_partition_keys)
+        counts = rows_by_partition(self._engine, table, time_column, keys)
+        unproved = set(obj.partitions_of(drained.unproved)) if drained.unproved else set()
+        step = context.step_context
+        for key in keys:
+            metadata = {"dagster/partition_row_count": counts.get(key, 0), **run_metadata}
+            if not drained.unproved:
+                step.add_asset_metadata(metadata=metadata, asset_key=context.asset_key, partition_key=key)
+            elif key not in unproved:
+                # The step is about to fail for the sake of others: this partition is whole nevertheless.
+                context.log_event(
+                    dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
+                )
+        if drained.unproved:
+            reasons = [f"{stream}: {gap.reason}" for stream, gaps in drained.unproved.items() for gap in gaps]
+            raise dg.Failure(
+                f"{len(reasons)} ranges cannot be proved whole: {'; '.join(reasons[:5])}. What the source showed of them is "
+                "stored, the ranges stay listed by `ingestion gaps`.",
+                metadata={**run_metadata, "unproved": dg.MetadataValue.json(reasons)},
+                allow_retries=False,
+            )
+
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
+        """The stored rows of the upstream partitions. NUMERIC comes as Decimal, so no number loses digits."""
+        table, time_column = self._table(context.upstream_output)
+        query = sa.select(table)
+        if context.has_asset_partitions:
+            query = query.where(
+                sa.or_(
+                    sa.false(),
+                    *(
+                        in_span(table, time_column, chain, span)
+                        for chain, chain_spans in spans(context.asset_partition_keys).items()
+                        for span in chain_spans
+                    ),
+                )
+            )
+        with self._engine.connect() as connection:
+            return pd.read_sql(query, connection, coerce_float=False)
+
+    def _table(self, context: dg.OutputContext | None) -> tuple[sa.Table, str]:
+        metadata = (context.definition_metadata if context else None) or {}
+        return self._tables[metadata["dagster/table_name"]], metadata["partition_expr"]
+
+
+def _numbers(tally: Tally) -> dict[str, int]:
+    return {
+        "fetched": tally.fetched,
+        "inserted": tally.inserted,
+        "duplicate": tally.duplicate,
+        "rejected": tally.rejected,
+        "batches": tally.batches,
+    }
+
+
+class Progress:
+    """Says every half minute how far the drain is."""
+
+    def __init__(self, context: dg.OutputContext) -> None:
+        self._context = context
+        self._total = Tally()
+        self._said_at = time.monotonic()
+
+    def __call__(self, stream: Stream, batch: Batch, tally: Tally) -> None:
+        """One batch is committed."""
+        self._total.add(tally)
+        if time.monotonic() - self._said_at >= REPORT_EVERY:
+            self._said_at = time.monotonic()
+            self._context.log.info(
+                "so far %d batches and %d new rows; now at %s, %s",
+                self._total.batches, self._total.inserted, stream.key, batch.mark,
+            )  # fmt: skip
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that is set when Dagster, or a person, wants the process to stop.
+
+    Dagster would raise an exception wherever the main thread happens to be; held back like this, the
+    drain ends at the next batch boundary instead.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals reach the main thread only
+        return
+
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

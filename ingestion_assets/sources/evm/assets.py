@@ -1,0 +1,187 @@
+"""The assets of this family, and how a run's partitions become streams. The only module here that knows Dagster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import dagster as dg
+
+from ingestion_assets.engine.budget import Budget, SharedBudget, Unlimited, budget_name
+from ingestion_assets.engine.coverage import Range, difference, union
+from ingestion_assets.engine.errors import Misconfigured
+from ingestion_assets.engine.http import Client
+from ingestion_assets.engine.store import Store
+from ingestion_assets.orchestration import partitions
+from ingestion_assets.orchestration.ingest import Ingestion, Unprovable, ingest
+from ingestion_assets.sources.evm.chain import Chain
+from ingestion_assets.sources.evm.config import ChainConfig, EtherscanProvider
+from ingestion_assets.sources.evm.etherscan import Etherscan
+from ingestion_assets.sources.evm.records import KINDS, Kind
+from ingestion_assets.sources.evm.streams import AccountHistory, stream_key
+
+RESOURCE = "evm"
+
+DESCRIPTIONS = {
+    "transactions": "Transactions sent by or to a watched account, failed ones and contract creations included.",
+    "internal_transactions": "Calls with value, creations and self-destructs inside transactions that name a watched account.",
+    "token_transfers": "ERC-20 transfers in and out of every watched account, identical ones within a transaction each for itself.",
+}
+
+
+@dataclass(slots=True)
+class Chains:
+    """The chains of sources.yaml, opened when first asked for. One for each run, sensor tick or command."""
+
+    configs: Mapping[str, ChainConfig]
+    variables: Mapping[str, str]
+    store: Store
+    _open: dict[str, tuple[Chain, Client]]
+
+    def __init__(
+        self, configs: Mapping[str, ChainConfig], variables: Mapping[str, str], store: Store
+    ) -> None:
+        self.configs = configs
+        self.variables = variables
+        self.store = store
+        self._open = {}
+
+    def chain(self, name: str) -> Chain:
+        """A chain, ready to be asked.
+
+        Raises:
+            Misconfigured: it is not in sources.yaml, or the variable that holds its key is not set.
+        """
+        if name not in self._open:
+            self._open[name] = self._connect(name)
+        return self._open[name][0]
+
+    def _connect(self, name: str) -> tuple[Chain, Client]:
+        if name not in self.configs:
+            raise Misconfigured(
+                f"sources.yaml has no chain {name!r}; it has {', '.join(sorted(self.configs)) or 'none'}"
+            )
+        config = self.configs[name]
+        provider = config.providers[0]
+        client = self._client(name, provider)
+        explorer = Etherscan(
+            client, name, config.chain_id, page_size=provider.page_size, result_window=provider.result_window
+        )
+        return Chain(
+            name, start=config.start, finality=config.finality, provider=explorer, store=self.store
+        ), client
+
+    def _client(self, chain: str, provider: EtherscanProvider) -> Client:
+        key = None
+        if provider.key_env is not None:
+            key = self.variables.get(provider.key_env)
+            if not key:
+                raise Misconfigured(
+                    f"chains.{chain}: the variable {provider.key_env}, which should hold the API key, is not set; "
+                    "export it, or remove key_env from sources.yaml to ask without a key"
+                )
+        return Client(
+            str(provider.url),
+            secrets={"apikey": key} if key else {},
+            budget=self._budget(provider, key),
+            timeout=provider.timeout_seconds,
+            attempts=provider.attempts,
+        )
+
+    def _budget(self, provider: EtherscanProvider, key: str | None) -> Budget:
+        rate = provider.requests_per_second
+        if rate is None and provider.requests_per_day is None:
+            return Unlimited()
+        # Whole requests in a window: 3 a second are 3 in 1 s, 0.5 a second is 1 in 2 s, 2.5 are 5 in 2 s.
+        window = 1.0 if rate is None or rate == int(rate) else max(1.0, 1 / rate)
+        requests = 1_000 if rate is None else max(1, int(rate * window))
+        return SharedBudget(
+            self.store,
+            budget_name(provider.url.host or "", key),
+            requests=requests,
+            window=window,
+            per_day=provider.requests_per_day,
+            lease=provider.timeout_seconds,
+        )
+
+    def streams(self, kind: Kind, chain: str, days: tuple[partitions.Span, ...]) -> list[AccountHistory]:
+        """One stream for each watched account of the chain."""
+        opened = self.chain(chain)
+        return [AccountHistory(opened, kind, address, days) for address in self.configs[chain].addresses]
+
+    def partitions_of(self, unproved: Unprovable) -> set[str]:
+        """The partitions that unproved blocks lie in."""
+        found: set[str] = set()
+        for stream, gaps in unproved.items():
+            name = stream.split("/")[2]
+            found |= self.partitions_between(name, [(gap.lo, gap.hi) for gap in gaps])
+        return found
+
+    def partitions_between(self, name: str, blocks: list[Range]) -> set[str]:
+        """The partitions of the days that these blocks fall on."""
+        found: set[str] = set()
+        for first, last in self.chain(name).days_of(union(blocks)):
+            found |= {partitions.key(name, first + timedelta(days=n)) for n in range((last - first).days + 1)}
+        return found
+
+    def pending(self, name: str) -> set[str]:
+        """The partitions a sync should run: what lies between the first covered block and the final one, uncovered.
+
+        Accounts of which nothing is covered yet begin today; their history is a backfill's business.
+        Gaps that the source could not prove whole are left to a backfill as well.
+        """
+        config = self.configs[name]
+        keys = [stream_key(kind, name, address) for kind in KINDS for address in config.addresses]
+        if not keys:
+            return set()
+        chain = self.chain(name)
+        final = chain.final()
+        if final < 0:
+            return set()
+        covered = self.store.covered(keys)
+        unproved = self.store.unproved(keys)
+        gaps: list[Range] = []
+        is_new = False
+        for key in keys:
+            done = covered.get(key, ())
+            if done:
+                gaps += difference([(done[0][0], final)], (*done, *unproved.get(key, ())))
+            else:
+                is_new = True
+        found = self.partitions_between(name, gaps)
+        if is_new:
+            found |= self.partitions_between(name, [(final, final)])
+        return found
+
+    def close(self) -> None:
+        """Close all connections to providers."""
+        for _, client in self._open.values():
+            client.close()
+
+
+def assets(chain_days: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """One asset for each kind of record."""
+    return [_asset(kind, chain_days) for kind in KINDS]
+
+
+def _asset(kind: Kind, chain_days: dg.MultiPartitionsDefinition) -> dg.AssetsDefinition:
+    @ingest(
+        key=f"evm/{kind.name}",
+        table=kind.table,
+        time_column="block_time",
+        partitions_def=chain_days,
+        group_name="evm",
+        required_resource_keys={RESOURCE},
+        description=DESCRIPTIONS[kind.name],
+    )
+    def history(context: dg.AssetExecutionContext) -> Ingestion:
+        chains: Chains = getattr(context.resources, RESOURCE)
+        wanted = partitions.spans(context.partition_keys)
+        return Ingestion(
+            streams=[
+                stream for chain, days in wanted.items() for stream in chains.streams(kind, chain, days)
+            ],
+            read_ahead=min(chains.configs[chain].providers[0].read_ahead for chain in wanted),
+            partitions_of=chains.partitions_of,
+        )
+
+    return history

@@ -1,0 +1,63 @@
+"""What people type about chains: the section `chains` of sources.yaml."""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
+
+
+class Section(BaseModel):
+    """A part of sources.yaml: nothing in it is ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tag(Section):
+    """Blocks are final when the node's own tag says so."""
+
+    tag: Literal["finalized", "safe"]
+
+
+class Depth(Section):
+    """Blocks are final when so many lie on top of them. 0: every block the provider shows is final."""
+
+    depth: Annotated[int, Field(ge=0)]
+
+
+class EtherscanProvider(Section):
+    """An explorer that speaks the Etherscan V2 API. https://docs.etherscan.io/etherscan-v2"""
+
+    kind: Literal["etherscan"]
+    url: HttpUrl = HttpUrl("https://api.etherscan.io/v2/api")
+    key_env: str | None = None  # name of the environment variable that holds the API key
+    requests_per_second: Annotated[float, Field(gt=0, le=1000)] | None = None
+    requests_per_day: Annotated[int, Field(gt=0)] | None = None
+    page_size: Annotated[int, Field(ge=2, le=10_000)] = 1_000  # the free plan gives no more
+    result_window: Annotated[int, Field(ge=2)] = 10_000  # page × offset may not pass it
+    timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    read_ahead: Annotated[int, Field(ge=0, le=100)] = 1  # pages; so many a crash makes us fetch again
+    attempts: Annotated[int, Field(ge=1, le=20)] = 5  # of one question, before the run's own retries
+
+
+def _lower(address: str) -> str:
+    return address.lower()
+
+
+Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$"), AfterValidator(_lower)]
+
+
+def _once_each(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(addresses))
+
+
+class ChainConfig(Section):
+    """One chain: where it is read from, and whose history is wanted."""
+
+    chain_id: Annotated[int, Field(gt=0)]
+    start: date  # first day of the partitions
+    finality: Tag | Depth = Tag(tag="finalized")
+    providers: Annotated[tuple[EtherscanProvider, ...], Field(min_length=1, max_length=1)]
+    addresses: Annotated[tuple[Address, ...], AfterValidator(_once_each)] = ()
+
+
+ChainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]

@@ -1,0 +1,396 @@
+"""How a record of an explorer becomes a row: checked, given its identity, written as COPY text.
+
+Records are JSON objects whose values are all strings; the fields are those of
+https://docs.etherscan.io/api-reference/endpoint/txlist, …/txlistinternal and …/tokentx. A record that does
+not pass is rejected with the reason and does not stop the page.
+
+This is the path that every record takes, so it works on bytes and looks at each field once: a natural key is
+right when, with every hexadecimal digit replaced by 0, it equals the shape of its kind.
+"""
+
+import hashlib
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import msgspec
+import sqlalchemy as sa
+
+from ingestion_assets.engine import rows as copy_text
+from ingestion_assets.engine.errors import SchemaDrift, Transient
+from ingestion_assets.engine.stream import Rejected, Rows
+from ingestion_assets.sources.evm import tables
+
+NULL = copy_text.NULL.decode()
+
+HEX_TO_0 = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
+HASH_SHAPE = b"0x" + b"0" * 64
+ADDRESS_SHAPE = b"0x" + b"0" * 40
+HASH = re.compile(r"0x[0-9a-f]{64}|genesis_0x[0-9a-f]{40}")  # the second: an allocation of the genesis block
+ADDRESS = re.compile(r"0x[0-9a-f]{40}|genesis")
+INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")  # fits a bigint
+UINT256_DIGITS = 78
+UINT8 = 255
+
+# A short page whose size is a round number may have been cut at a cap we do not know of, so it is not taken as the last.
+ROUND = 50
+DRIFT = 3  # a page of so many records, none of which can be read, is not a run of bad records
+
+
+class Unreadable(ValueError):
+    """This record cannot become a row."""
+
+
+class Transaction(msgspec.Struct, rename="camel", gc=False):
+    """A record of txlist."""
+
+    block_number: str
+    time_stamp: str
+    hash: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    value: str
+    transaction_index: str
+    contract_address: str
+    nonce: str
+    gas_used: str
+    gas_price: str
+    is_error: str
+    status: str = msgspec.field(name="txreceipt_status")
+
+    def key(self) -> str:
+        """The columns of the natural key."""
+        return f"{self.hash}\t{self.from_}\t{self.to}\t{self.value}"
+
+    def attributes(self) -> str:
+        """The columns after the ordinal. Before Byzantium there was no receipt status, only isError."""
+        succeeded = _flag(self.is_error, "isError") == "f" and self.status != "0"
+        return (
+            f"{_integer(self.transaction_index, 'transactionIndex')}\t{_address_or_null(self.contract_address)}\t"
+            f"{_integer(self.nonce, 'nonce') if self.nonce else NULL}\t{_integer(self.gas_used, 'gasUsed')}\t"
+            f"{_uint256(self.gas_price, 'gasPrice')}\t{'t' if succeeded else 'f'}"
+        )
+
+
+class InternalTransaction(msgspec.Struct, rename="camel", gc=False):
+    """A record of txlistinternal, asked by address."""
+
+    block_number: str
+    time_stamp: str
+    hash: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    value: str
+    contract_address: str
+    type: str
+    is_error: str
+    trace_id: str = ""
+
+    def key(self) -> str:
+        """The columns of the natural key."""
+        return f"{self.hash}\t{self.from_}\t{self.to}\t{self.value}"
+
+    def attributes(self) -> str:
+        """The columns after the ordinal."""
+        return (
+            f"{_word(self.type, 'type')}\t{_address_or_null(self.contract_address)}\t{_flag(self.is_error, 'isError')}\t"
+            f"{_word(self.trace_id, 'traceId') if self.trace_id else NULL}"
+        )
+
+
+class TokenTransfer(msgspec.Struct, rename="camel", gc=False):
+    """A record of tokentx. It has no log index."""
+
+    block_number: str
+    time_stamp: str
+    hash: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    contract_address: str
+    value: str
+    token_symbol: str | None = None
+    token_decimal: str | None = None
+
+    def key(self) -> str:
+        """The columns of the natural key."""
+        return f"{self.hash}\t{self.from_}\t{self.to}\t{self.contract_address}\t{self.value}"
+
+    def attributes(self) -> str:
+        """The columns after the ordinal."""
+        return _token(self.token_symbol, self.token_decimal)
+
+
+Record = Transaction | InternalTransaction | TokenTransfer
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record on its way to becoming a row: all but its ordinal and the id that follows from that."""
+
+    block: int
+    identity: bytes
+    head: bytes  # columns before the ordinal
+    tail: bytes  # columns after it
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The records of one answer, in block order; newest first if they were asked for like that.
+
+    `bad` holds each rejected record with the number of good ones before it. `is_last` says that the range
+    has nothing more after this page.
+    """
+
+    good: Sequence[Row]
+    bad: Sequence[tuple[int, Rejected]]
+    is_last: bool
+
+    @property
+    def size(self) -> int:
+        """Records, good and bad."""
+        return len(self.good) + len(self.bad)
+
+    @property
+    def last_block(self) -> int:
+        """The block in which the page ends."""
+        return self.good[-1].block
+
+    def before(self, block: int) -> "Page":
+        """The part of the page that lies before a block."""
+        cut = bisect_left(self.good, block, key=lambda row: row.block)
+        return Page(
+            self.good[:cut], [bad for bad in self.bad if _lies_before(block, cut, *bad)], is_last=False
+        )
+
+    @staticmethod
+    def join(pages: Sequence["Page"]) -> "Page":
+        """The pages of one question as one."""
+        good: list[Row] = []
+        bad: list[tuple[int, Rejected]] = []
+        for page in pages:
+            bad += [(len(good) + at, letter) for at, letter in page.bad]
+            good += page.good
+        return Page(good, bad, pages[-1].is_last)
+
+    def rejected(self) -> tuple[Rejected, ...]:
+        """The records that cannot become rows."""
+        return tuple(letter for _, letter in self.bad)
+
+    def rows(self, table: sa.Table) -> Rows:
+        """COPY text. The page must hold whole blocks only: ordinals count the equals of a transaction."""
+        seen: dict[bytes, int] = {}
+        parts: list[bytes] = []
+        for row in self.good:
+            ordinal = seen.get(row.identity, 0)
+            seen[row.identity] = ordinal + 1
+            number = b"\t%d\t" % ordinal
+            identity = hashlib.blake2b(row.identity + number, digest_size=16).hexdigest().encode()
+            parts += (row.head, number, row.tail, identity, b"\n")
+        return Rows(table, b"".join(parts), len(self.good))
+
+
+def _lies_before(block: int, cut: int, at: int, letter: Rejected) -> bool:
+    # A record whose block cannot be read is kept where it might be lost otherwise.
+    return at <= cut if letter.position is None else letter.position < block
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of record: how it is asked for, and how it is read."""
+
+    name: str
+    action: str
+    table: sa.Table
+    decoder: "msgspec.json.Decoder[Record]"
+    shape: bytes  # of the hexadecimal columns of a natural key, with every digit replaced by 0
+    identity: Callable[[bytes, bytes], bytes]  # of natural key and attributes
+
+    def page(
+        self,
+        records: Sequence[msgspec.Raw],
+        *,
+        chain: str,
+        provider: str,
+        address: str,
+        blocks: tuple[int, int],
+        asked: int,
+        newest_first: bool = False,
+    ) -> Page:
+        """Read the records of one answer.
+
+        Args:
+            records: as received.
+            chain: its name, for the column.
+            provider: its name, for the column.
+            address: the watched account; a record that does not name it is rejected.
+            blocks: the range that was asked for.
+            asked: how many records were asked for.
+            newest_first: the order that was asked for.
+
+        Raises:
+            Transient: the records are out of order, or lie outside of the range.
+            SchemaDrift: not one of them can be read.
+        """
+        good: list[Row] = []
+        bad: list[tuple[int, Rejected]] = []
+        owner = address.encode()
+        tail_start = f"\t{provider}\t".encode()
+        for raw in records:
+            try:
+                record = self.decoder.decode(raw)
+                key = record.key().encode().lower()
+                attributes = record.attributes().encode()
+                if not self._is_sound(key):
+                    key = _mended_key(record)
+                if owner not in key and owner not in attributes.lower():
+                    raise Unreadable("it names another account than the one that was asked for")
+                when, block = _when(chain, record.block_number, record.time_stamp)
+                tail = attributes + tail_start + copy_text.payload(bytes(raw)) + b"\t"
+            except (Unreadable, msgspec.DecodeError, UnicodeError) as error:
+                bad.append((len(good), Rejected(bytes(raw), str(error), _position(raw))))
+                continue
+            good.append(Row(block, self.identity(key, attributes), when + key, tail))
+        if len(bad) >= DRIFT and not good:
+            raise SchemaDrift(
+                f"none of {len(bad)} {self.action} records can be read; the first: {bad[0][1].reason}"
+            )
+        _check_order([row.block for row in good], blocks, newest_first=newest_first)
+        is_last = len(records) < asked and (not records or len(records) % ROUND != 0)
+        return Page(good, bad, is_last or not good)
+
+    def _is_sound(self, key: bytes) -> bool:
+        value = key[len(self.shape) :]
+        return (
+            key.translate(HEX_TO_0).startswith(self.shape)
+            and key.count(b"0x") == self.shape.count(b"0x")
+            and value.isdigit()
+            and len(value) <= UINT256_DIGITS
+            and (value[0] != ord("0") or len(value) == 1)
+        )
+
+
+def _shape(addresses: int) -> bytes:
+    return HASH_SHAPE + b"\t" + (ADDRESS_SHAPE + b"\t") * addresses
+
+
+KINDS = (
+    Kind(
+        "transactions",
+        "txlist",
+        tables.transactions,
+        msgspec.json.Decoder(Transaction),
+        _shape(2),
+        lambda key, _attributes: key.partition(b"\t")[0],  # a transaction is its hash
+    ),
+    Kind(
+        "internal_transactions",
+        "txlistinternal",
+        tables.internal_transactions,
+        msgspec.json.Decoder(InternalTransaction),
+        _shape(2),
+        lambda key, attributes: (
+            key + b"\t" + b"\t".join(attributes.split(b"\t", 2)[:2]).lower()
+        ),  # type, contract
+    ),
+    Kind(
+        "token_transfers",
+        "tokentx",
+        tables.token_transfers,
+        msgspec.json.Decoder(TokenTransfer),
+        _shape(3),
+        lambda key, _attributes: key,
+    ),
+)
+
+
+def _check_order(found: list[int], asked: tuple[int, int], *, newest_first: bool) -> None:
+    if not found:
+        return
+    ordered = sorted(found, reverse=newest_first)
+    if found != ordered:
+        raise Transient("the records are not in the order that was asked for")
+    lo, hi = min(found[0], found[-1]), max(found[0], found[-1])
+    if lo < asked[0] or hi > asked[1]:
+        raise Transient(f"the records are of the blocks {lo}..{hi}, asked for were {asked[0]}..{asked[1]}")
+
+
+def _mended_key(record: Record) -> bytes:
+    """The key of a record that is not of the usual shape: the legal exceptions, or the reason against it."""
+    columns = [_matching(HASH, record.hash, "hash"), _matching(ADDRESS, record.from_, "from")]
+    columns.append(_address_or_null(record.to, "to"))
+    if isinstance(record, TokenTransfer):
+        columns.append(_matching(ADDRESS, record.contract_address, "contractAddress"))
+    columns.append(_uint256(record.value, "value"))
+    return "\t".join(columns).encode()
+
+
+def _matching(pattern: "re.Pattern[str]", value: str, name: str) -> str:
+    value = value.lower()
+    if not pattern.fullmatch(value):
+        raise Unreadable(f"{name} is no {'hash' if pattern is HASH else 'address'}: {value[:80]!r}")
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _address_or_null(value: str, name: str = "contractAddress") -> str:
+    return _matching(ADDRESS, value, name) if value else NULL
+
+
+def _integer(value: str, name: str) -> str:
+    if not INTEGER.fullmatch(value):
+        raise Unreadable(f"{name} is no whole number: {value[:40]!r}")
+    return value
+
+
+def _uint256(value: str, name: str) -> str:
+    number = value.lstrip("0") or "0"
+    if not (value.isascii() and value.isdigit() and len(number) <= UINT256_DIGITS):
+        raise Unreadable(f"{name} is no whole number of at most {UINT256_DIGITS} digits: {value[:90]!r}")
+    return number
+
+
+def _flag(value: str, name: str) -> str:
+    if value not in ("0", "1"):
+        raise Unreadable(f"{name} is neither 0 nor 1: {value[:40]!r}")
+    return "t" if value == "1" else "f"
+
+
+@lru_cache(maxsize=4096)
+def _word(value: str, name: str) -> str:
+    if not value.replace("_", "").isalnum() or not value.isascii():
+        raise Unreadable(f"{name} is no plain word: {value[:40]!r}")
+    return value.lower()
+
+
+@lru_cache(maxsize=4096)
+def _token(symbol: str | None, decimals: str | None) -> str:
+    """log_index (unknown), token_symbol, token_decimals."""
+    if decimals and not (INTEGER.fullmatch(decimals) and int(decimals) <= UINT8):
+        raise Unreadable(f"tokenDecimal is not 0..255: {decimals[:40]!r}")
+    return f"{NULL}\t{copy_text.text(symbol).decode()}\t{decimals or NULL}"
+
+
+@lru_cache(maxsize=4096)
+def _when(chain: str, block: str, timestamp: str) -> tuple[bytes, int]:
+    """The columns chain, block_number and block_time, and the block. Many records share a block."""
+    number = int(_integer(block, "blockNumber"))
+    try:
+        moment = datetime.fromtimestamp(int(_integer(timestamp, "timeStamp")), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise Unreadable(f"timeStamp is no time: {timestamp[:40]!r}") from error
+    return f"{chain}\t{number}\t{moment.isoformat()}\t".encode(), number
+
+
+class _Position(msgspec.Struct, rename="camel"):
+    block_number: str
+
+
+def _position(raw: msgspec.Raw) -> int | None:
+    """The block of a record that could not be read, if at least that can be."""
+    try:
+        return int(_integer(msgspec.json.decode(raw, type=_Position).block_number, "blockNumber"))
+    except (msgspec.DecodeError, UnicodeError, Unreadable):
+        return None
