@@ -34,6 +34,7 @@ class Settings:
     home: Path  # DAGSTER_HOME
     sources_file: Path  # INGESTION_SOURCES
     database: str | None  # INGESTION_DATABASE_URL; None: the embedded server
+    automate: bool  # INGESTION_AUTOMATE: sensors and schedules begin switched on
     variables: Mapping[str, str] = field(repr=False)  # where the key variables of sources.yaml are looked up
 
     @classmethod
@@ -45,6 +46,7 @@ class Settings:
             home=home,
             sources_file=Path(sources).resolve() if sources else home / "sources.yaml",
             database=environment.get("INGESTION_DATABASE_URL") or None,
+            automate=environment.get("INGESTION_AUTOMATE") == "1",
             variables=environment,
         )
 

@@ -115,6 +115,36 @@ class Store:
         """The gaps that the source could not prove whole when it was last asked, by stream."""
         return self._ranges("unproved", streams)
 
+    def holes(self, prefix: str) -> dict[str, Ranges]:
+        """Uncovered ranges between covered ones, for the streams whose key begins with `prefix`."""
+        found: dict[str, Ranges] = {}
+        for stream, lo, hi in self.transaction(lambda c: c.execute(_HOLES, [prefix]).fetchall()):
+            found[stream] = (*found.get(stream, ()), (lo, hi))
+        return found
+
+    def count_open_letters(self, prefix: str) -> dict[str, int]:
+        """How many dead letters are open, for the streams whose key begins with `prefix`."""
+        query = "SELECT stream, count(*) FROM ops.dead_letters WHERE settled_at IS NULL AND starts_with(stream, %s) GROUP BY 1"
+        return dict(self.transaction(lambda c: c.execute(query, [prefix]).fetchall()))
+
+    def open_letter_ranges(self, streams: Iterable[str]) -> list[tuple[str, int, int]]:
+        """Stream and range of every open dead letter of these streams; letters of feeds with a cursor have none."""
+        query = (
+            "SELECT stream, lo, hi FROM ops.dead_letters"
+            " WHERE settled_at IS NULL AND lo IS NOT NULL AND stream = ANY(%s)"
+        )
+        return self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall())
+
+    def unproved_reasons(self, streams: Iterable[str]) -> dict[str, list[tuple[int, int, str]]]:
+        """Range and reason of what the source could not prove whole, by stream."""
+        query = "SELECT stream, lo, hi, reason FROM ops.unproved WHERE stream = ANY(%s)"
+        found: dict[str, list[tuple[int, int, str]]] = {}
+        for stream, lo, hi, reason in self.transaction(
+            lambda c: c.execute(query, [list(streams)]).fetchall()
+        ):
+            found.setdefault(stream, []).append((lo, hi, reason))
+        return found
+
     def _ranges(self, table: str, streams: Iterable[str]) -> dict[str, Ranges]:
         query = sql.SQL("SELECT stream, lo, hi FROM {} WHERE stream = ANY(%s)").format(
             sql.Identifier("ops", table)
@@ -123,6 +153,13 @@ class Store:
         for stream, lo, hi in self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall()):
             found.setdefault(stream, []).append((lo, hi))
         return {stream: union(ranges) for stream, ranges in found.items()}
+
+
+_HOLES = """
+    SELECT stream, hi + 1, next_lo - 1
+    FROM (SELECT stream, hi, lead(lo) OVER (PARTITION BY stream ORDER BY lo) AS next_lo
+          FROM ops.coverage WHERE starts_with(stream, %s)) AS ranges
+    WHERE next_lo > hi + 1 ORDER BY stream, hi"""
 
 
 class StreamWriter:

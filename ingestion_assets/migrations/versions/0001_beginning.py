@@ -157,7 +157,9 @@ def _accounts() -> None:
     )
 
 
-def _raw_table(name: str, in_key: list[sa.Column[object]], attributes: list[sa.Column[object]], comment: str) -> None:
+def _raw_table(
+    name: str, in_key: list[sa.Column[object]], attributes: list[sa.Column[object]], comment: str
+) -> None:
     op.create_table(
         name,
         sa.Column("chain", sa.Text, primary_key=True),

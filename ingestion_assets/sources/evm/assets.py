@@ -1,8 +1,8 @@
 """The assets of this family, and how a run's partitions become streams. The only module here that knows Dagster."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from typing import Protocol
 
 import dagster as dg
 
@@ -12,14 +12,17 @@ from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.engine.http import Client
 from ingestion_assets.engine.store import Store
 from ingestion_assets.orchestration import partitions
+from ingestion_assets.orchestration.checks import clean
 from ingestion_assets.orchestration.ingest import Ingestion, Unprovable, ingest
+from ingestion_assets.orchestration.resources import DATABASE, Database
+from ingestion_assets.orchestration.sensors import sync
 from ingestion_assets.sources.evm.chain import Chain
 from ingestion_assets.sources.evm.config import ChainConfig, EtherscanProvider
 from ingestion_assets.sources.evm.etherscan import Etherscan
 from ingestion_assets.sources.evm.records import KINDS, Kind
 from ingestion_assets.sources.evm.streams import AccountHistory, stream_key
 
-RESOURCE = "evm"
+RESOURCE, LOOKING = "evm", "evm_looking"  # resource keys
 
 DESCRIPTIONS = {
     "transactions": "Transactions sent by or to a watched account, failed ones and contract creations included.",
@@ -28,22 +31,29 @@ DESCRIPTIONS = {
 }
 
 
-@dataclass(slots=True)
 class Chains:
-    """The chains of sources.yaml, opened when first asked for. One for each run, sensor tick or command."""
+    """The chains of sources.yaml, opened when first asked for. One for each run, sensor tick or command.
 
-    configs: Mapping[str, ChainConfig]
-    variables: Mapping[str, str]
-    store: Store
-    _open: dict[str, tuple[Chain, Client]]
+    Args:
+        configs: by name.
+        variables: where the API keys are.
+        store: for marks, and for budgets that processes share.
+        attempts: of one question; None: as sources.yaml says.
+    """
 
     def __init__(
-        self, configs: Mapping[str, ChainConfig], variables: Mapping[str, str], store: Store
+        self,
+        configs: Mapping[str, ChainConfig],
+        variables: Mapping[str, str],
+        store: Store,
+        *,
+        attempts: int | None = None,
     ) -> None:
         self.configs = configs
-        self.variables = variables
         self.store = store
-        self._open = {}
+        self._variables = variables
+        self._attempts = attempts
+        self._open: dict[str, tuple[Chain, Client]] = {}
 
     def chain(self, name: str) -> Chain:
         """A chain, ready to be asked.
@@ -73,7 +83,7 @@ class Chains:
     def _client(self, chain: str, provider: EtherscanProvider) -> Client:
         key = None
         if provider.key_env is not None:
-            key = self.variables.get(provider.key_env)
+            key = self._variables.get(provider.key_env)
             if not key:
                 raise Misconfigured(
                     f"chains.{chain}: the variable {provider.key_env}, which should hold the API key, is not set; "
@@ -84,7 +94,7 @@ class Chains:
             secrets={"apikey": key} if key else {},
             budget=self._budget(provider, key),
             timeout=provider.timeout_seconds,
-            attempts=provider.attempts,
+            attempts=self._attempts or provider.attempts,
         )
 
     def _budget(self, provider: EtherscanProvider, key: str | None) -> Budget:
@@ -158,9 +168,56 @@ class Chains:
             client.close()
 
 
-def assets(chain_days: dg.MultiPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """One asset for each kind of record."""
-    return [_asset(kind, chain_days) for kind in KINDS]
+class Environment(Protocol):
+    """What this family needs of the project's settings."""
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Where API keys are looked up."""
+        ...
+
+    @property
+    def automate(self) -> bool:
+        """Whether sensors begin switched on."""
+        ...
+
+
+def definitions(
+    configs: Mapping[str, ChainConfig], environment: Environment, chain_days: dg.MultiPartitionsDefinition
+) -> dg.Definitions:
+    """Assets, their checks, one sensor for each chain, and the resource they share."""
+    assets = [_asset(kind, chain_days) for kind in KINDS]
+    status = dg.DefaultSensorStatus.RUNNING if environment.automate else dg.DefaultSensorStatus.STOPPED
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=[_check(kind) for kind in KINDS],
+        sensors=[
+            _sensor(name, config, [asset.key for asset in assets], status) for name, config in configs.items()
+        ],
+        resources={
+            RESOURCE: _resource(configs, environment, attempts=None),
+            # A sensor tick must not wait: what fails now is asked again by the next tick.
+            LOOKING: _resource(configs, environment, attempts=1),
+        },
+    )
+
+
+def _resource(
+    configs: Mapping[str, ChainConfig], environment: Environment, *, attempts: int | None
+) -> dg.ResourceDefinition:
+    def opened(context: dg.InitResourceContext) -> Iterator[Chains]:
+        database: Database = getattr(context.resources, DATABASE)
+        chains = Chains(configs, environment.variables, database.store, attempts=attempts)
+        try:
+            yield chains
+        finally:
+            chains.close()
+
+    return dg.ResourceDefinition(
+        dg.resource(required_resource_keys={DATABASE})(opened).resource_fn,
+        required_resource_keys={DATABASE},
+        description="The chains of sources.yaml and the providers they are read from.",
+    )
 
 
 def _asset(kind: Kind, chain_days: dg.MultiPartitionsDefinition) -> dg.AssetsDefinition:
@@ -175,13 +232,43 @@ def _asset(kind: Kind, chain_days: dg.MultiPartitionsDefinition) -> dg.AssetsDef
     )
     def history(context: dg.AssetExecutionContext) -> Ingestion:
         chains: Chains = getattr(context.resources, RESOURCE)
-        wanted = partitions.spans(context.partition_keys)
+        streams = _streams(chains, kind, context.partition_keys)
         return Ingestion(
-            streams=[
-                stream for chain, days in wanted.items() for stream in chains.streams(kind, chain, days)
-            ],
-            read_ahead=min(chains.configs[chain].providers[0].read_ahead for chain in wanted),
+            streams=streams,
+            read_ahead=min(
+                (chains.configs[stream.chain.name].providers[0].read_ahead for stream in streams), default=0
+            ),
             partitions_of=chains.partitions_of,
         )
 
     return history
+
+
+def _streams(chains: Chains, kind: Kind, partition_keys: Iterable[str]) -> list[AccountHistory]:
+    wanted = partitions.spans(partition_keys)
+    return [stream for chain, days in wanted.items() for stream in chains.streams(kind, chain, days)]
+
+
+def _check(kind: Kind) -> dg.AssetChecksDefinition:
+    def streams(context: dg.OpExecutionContext) -> list[AccountHistory]:
+        return _streams(getattr(context.resources, RESOURCE), kind, context.partition_keys)
+
+    return clean(dg.AssetKey(["evm", kind.name]), streams, required_resource_keys={RESOURCE})
+
+
+def _sensor(
+    name: str, config: ChainConfig, assets: list[dg.AssetKey], status: dg.DefaultSensorStatus
+) -> dg.SensorDefinition:
+    def pending(context: dg.SensorEvaluationContext) -> set[str]:
+        chains: Chains = getattr(context.resources, LOOKING)
+        return chains.pending(name)
+
+    return sync(
+        name=f"evm_sync_{name.replace('-', '_')}",
+        chain=name,
+        assets=assets,
+        pending=pending,
+        required_resource_keys={LOOKING},
+        interval=config.sync_seconds,
+        status=status,
+    )

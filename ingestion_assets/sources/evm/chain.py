@@ -114,7 +114,8 @@ class Chain:
         """The first block of a day (UTC); one past the head where the day has not begun on the chain."""
         with self._asking:
             if day not in self._first_blocks:
-                self._first_blocks[day] = self._recall(day) or self._look_up(day)
+                known = self._recall(day)
+                self._first_blocks[day] = self._look_up(day) if known is None else known
             return self._first_blocks[day]
 
     def _recall(self, day: date) -> int | None:

@@ -57,6 +57,7 @@ class ChainConfig(Section):
     start: date  # first day of the partitions
     finality: Tag | Depth = Tag(tag="finalized")
     providers: Annotated[tuple[EtherscanProvider, ...], Field(min_length=1, max_length=1)]
+    sync_seconds: Annotated[int, Field(ge=5)] = 30  # least time between two looks of the sensor
     addresses: Annotated[tuple[Address, ...], AfterValidator(_once_each)] = ()
 
 

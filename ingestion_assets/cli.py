@@ -1,0 +1,201 @@
+"""The command `ingestion`: what an engineer does from a terminal. Every verb that prints takes `--json`."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ingestion_assets.engine.errors import IngestionError, Misconfigured
+from ingestion_assets.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Raw records into Postgres.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ChainOption = Annotated[str | None, typer.Option("--chain", help="Only this chain of sources.yaml.")]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
+
+console = Console()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors made for people are printed as they are, without a traceback; the exit code is 1."""
+    try:
+        yield
+    except (IngestionError, TimeoutError) as error:
+        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: ", end="")
+        print(error, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Of the UI.")] = 3000,
+    code_port: Annotated[int, typer.Option(help="Of the code server.")] = 4000,
+    sandbox_port: Annotated[int, typer.Option(help="Of the sandbox, if sources.yaml asks it.")] = 8545,
+) -> None:
+    """Run everything: Postgres, the UI, the daemon, and the sandbox if sources.yaml asks it. Ctrl-C stops all of it."""
+    from ingestion_assets.supervise import Ports
+    from ingestion_assets.supervise import up as run
+
+    with _explained():
+        run(Settings.from_environment(), Ports(port, code_port, sandbox_port), typer.echo)
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Read sources.yaml and say what it asks for, or what is wrong with it and where."""
+    with _explained():
+        settings = Settings.from_environment()
+        chains = settings.sources().chains
+        missing = [
+            f"{name}: the variable {provider.key_env} is not set"
+            for name, chain in chains.items()
+            for provider in chain.providers
+            if provider.key_env and not settings.variables.get(provider.key_env)
+        ]
+        found = [
+            {
+                "chain": name,
+                "start": chain.start.isoformat(),
+                "addresses": len(chain.addresses),
+                "provider": str(chain.providers[0].url),
+            }
+            for name, chain in chains.items()
+        ]
+        _print(found, as_json=as_json)
+        if missing:
+            raise Misconfigured("; ".join(missing))
+
+
+@app.command()
+def status(chain: ChainOption = None, as_json: Json = False) -> None:
+    """How far every stream is, from the marks alone."""
+    from ingestion_assets import report
+
+    with _explained(), _store() as (settings, store):
+        found = [line for line in report.status(settings, store) if chain in (None, line.chain)]
+        _print([dataclasses.asdict(line) for line in found], as_json=as_json)
+
+
+@app.command()
+def gaps(chain: ChainOption = None, as_json: Json = False) -> None:
+    """What is wanted and not covered, from each chain's first day to its last final block."""
+    from ingestion_assets import report
+
+    with _explained(), _store() as (settings, store):
+        _known_chain(settings, chain)
+        found = report.gaps(settings, store, chain)
+        _print([dataclasses.asdict(gap) for gap in found], as_json=as_json)
+        if not as_json:
+            typer.echo(f"{len(found)} gaps, {report.blocks(found)} blocks")
+
+
+@app.command()
+def replay(
+    streams: Annotated[str, typer.Argument(help="LIKE pattern of stream keys.")] = "%", as_json: Json = False
+) -> None:
+    """Make the ranges of open dead letters wanted again; the next sync or backfill reads them."""
+    from ingestion_assets.engine import dead_letters
+
+    with _explained(), _store() as (_settings, store):
+        reopened = dead_letters.replay(store, streams)
+        _print(
+            [{"stream": key, "lo": lo, "hi": hi} for key, ranges in reopened.items() for lo, hi in ranges],
+            as_json=as_json,
+        )
+
+
+@app.command()
+def backfill(
+    asset: Annotated[str, typer.Argument(help="evm/transactions, or evm/* for all of a family.")],
+    chain: ChainOption = None,
+    first: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=["%Y-%m-%d"], help="First day; default: the chain's start."),
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day; default: today.")
+    ] = None,
+    here: Annotated[bool, typer.Option("--here", help="In this process, without a daemon.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the backfill has ended.")] = False,
+    url: Annotated[str, typer.Option(help="Of the UI that launches it.")] = "http://127.0.0.1:3000",
+    as_json: Json = False,
+) -> None:
+    """Read all days of a span; days that are covered cost nothing."""
+    from ingestion_assets import backfills
+
+    with _explained():
+        settings = Settings.from_environment()
+        _known_chain(settings, chain)
+        selection = backfills.select(settings, asset, chain, _date(first), _date(last))
+        if here:
+            _print([backfills.run_here(settings, selection, console)], as_json=as_json)
+            return
+        launched = backfills.launch(url, selection)
+        if wait:
+            launched = backfills.wait(url, launched["id"], console)
+        _print([launched], as_json=as_json)
+        if launched["status"] not in ("REQUESTED", "COMPLETED_SUCCESS"):
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _store() -> "Iterator[tuple[Settings, Any]]":
+    from ingestion_assets import migrations
+    from ingestion_assets.engine import database
+    from ingestion_assets.engine.store import Store, connection_pool
+
+    settings = Settings.from_environment()
+    url = settings.database_url()
+    database.migrate(url, migrations.SCRIPTS)
+    pool = connection_pool(url)
+    try:
+        yield settings, Store(pool)
+    finally:
+        pool.close()
+
+
+def _known_chain(settings: Settings, chain: str | None) -> None:
+    chains = settings.sources().chains
+    if chain is not None and chain not in chains:
+        raise Misconfigured(
+            f"there is no chain {chain!r} in {settings.sources_file}; it has {', '.join(chains)}"
+        )
+
+
+def _date(moment: datetime | None) -> date | None:
+    return None if moment is None else moment.date()
+
+
+def _print(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, default=str))
+        return
+    if not rows:
+        typer.echo("nothing")
+        return
+    table = Table(box=None, header_style="bold")
+    for name, value in rows[0].items():
+        table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int) else "left")
+    for row in rows:
+        table.add_row(*("–" if value is None else _cell(value) for value in row.values()))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,53 @@
+"""The code location: what Dagster loads. Settings, sources and orchestration meet here and nowhere else."""
+
+from datetime import date
+
+import dagster as dg
+
+from ingestion_assets import migrations
+from ingestion_assets.engine import database as postgres
+from ingestion_assets.orchestration import jobs, partitions, resources, schedules
+from ingestion_assets.orchestration.ingest import STORE
+from ingestion_assets.settings import Settings
+from ingestion_assets.sources.evm import assets as evm
+from ingestion_assets.sources.evm import tables as evm_tables
+
+
+def build(settings: Settings) -> dg.Definitions:
+    """The definitions for these settings. Asks neither a database nor a source; tests call it with their own.
+
+    Raises:
+        Misconfigured: sources.yaml is not right; the message says where.
+    """
+    chains = settings.sources().chains
+    start = min((chain.start for chain in chains.values()), default=date(2015, 7, 30))
+    ours = (
+        evm.definitions(chains, settings, partitions.chain_days(sorted(chains), start))
+        if chains
+        else dg.Definitions()
+    )
+    everywhere = dg.Definitions(
+        jobs=[jobs.replay_dead_letters, jobs.tidy],
+        schedules=[
+            schedules.nightly_tidy(
+                dg.DefaultScheduleStatus.RUNNING if settings.automate else dg.DefaultScheduleStatus.STOPPED
+            )
+        ],
+        resources={
+            resources.DATABASE: resources.database(
+                settings.database_url, lambda url: postgres.migrate(url, migrations.SCRIPTS)
+            ),
+            STORE: resources.io_manager(
+                {table.fullname: table for table in evm_tables.metadata.tables.values()}
+            ),
+        },
+        # One process for each run: a second one per step doubles the cost of a run that has one kind of step.
+        executor=dg.in_process_executor,
+    )
+    return dg.Definitions.merge(ours, everywhere)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `dagster dev -w workspace.yaml` serves."""
+    return build(Settings.from_environment())

@@ -1,0 +1,55 @@
+"""Resources. Belongs here: what a run opens and closes; not what it does with it.
+
+https://docs.dagster.io/guides/build/external-resources
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+import sqlalchemy as sa
+
+from ingestion_assets.engine import database as postgres
+from ingestion_assets.engine.store import Store, connection_pool
+from ingestion_assets.orchestration.io_manager import StoreIOManager
+
+DATABASE = "database"  # resource key
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Our Postgres: `store` commits and knows the marks, `engine` is for queries."""
+
+    store: Store
+    engine: sa.Engine
+
+
+def database(url: Callable[[], str], migrate: Callable[[str], None]) -> dg.ResourceDefinition:
+    """The resource `database`: migrated when opened, closed with the run."""
+
+    def opened(_context: dg.InitResourceContext) -> Iterator[Database]:
+        address = url()
+        migrate(address)
+        pool = connection_pool(address)
+        try:
+            yield Database(Store(pool), postgres.engine(address))
+        finally:
+            pool.close()
+
+    return dg.ResourceDefinition(
+        dg.resource(opened).resource_fn, description="The Postgres that rows and marks are in."
+    )
+
+
+def io_manager(tables: Mapping[str, sa.Table]) -> dg.IOManagerDefinition:
+    """The resource `store`: drains streams into our tables."""
+
+    def opened(context: dg.InitResourceContext) -> StoreIOManager:
+        opened_database: Database = getattr(context.resources, DATABASE)
+        return StoreIOManager(opened_database.store, opened_database.engine, tables)
+
+    return dg.IOManagerDefinition(
+        opened,
+        required_resource_keys={DATABASE},
+        description="Drains streams: rows, dead letters and marks, together.",
+    )
