@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,7 @@ from ingestion_assets.settings import PROJECT, Settings
 
 HOST = "127.0.0.1"
 GRACE = 15.0  # seconds that a process has to end by itself
+MOST_SANDBOX_DAYS = 180  # so that an installation that has grown old still starts within seconds
 LONGEST_PAUSE = 30.0  # seconds between two restarts of one process
 
 Say = Callable[[str], None]
@@ -158,17 +160,11 @@ def up(settings: Settings, ports: Ports, say: Say) -> None:
         DatabaseUnavailable: there is no Postgres where INGESTION_DATABASE_URL points.
         TimeoutError: a service does not come up.
     """
-    sources = settings.sources()
-    with_sandbox = any(
-        provider.url.host == HOST and provider.url.port == ports.sandbox
-        for chain in sources.chains.values()
-        for provider in chain.providers
-    )
-    for name, port in [
-        ("UI", ports.ui),
-        ("code server", ports.code),
-        *([("sandbox", ports.sandbox)] if with_sandbox else []),
-    ]:
+    sandbox_days = _sandbox_days(settings, ports)
+    listening = {"UI": ports.ui, "code server": ports.code}
+    if sandbox_days is not None:
+        listening["sandbox"] = ports.sandbox
+    for name, port in listening.items():
         _check_port(name, port)
     say(
         "Postgres: "
@@ -183,6 +179,7 @@ def up(settings: Settings, ports: Ports, say: Say) -> None:
     storage_url(url)  # makes Dagster's schema before several processes want it
 
     data = settings.home / "data"
+    data.mkdir(parents=True, exist_ok=True)
     workspace = data / "workspace.yaml"
     location = {"host": HOST, "port": ports.code, "location_name": "ingestion_assets"}
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": location}]}))
@@ -192,13 +189,13 @@ def up(settings: Settings, ports: Ports, say: Say) -> None:
         "INGESTION_DATABASE_URL": url,
         "INGESTION_SOURCES": str(settings.sources_file),
     }
-    if with_sandbox:
-        environment["INGESTION_AUTOMATE"] = "1"
+    if sandbox_days is not None:
+        environment.setdefault("INGESTION_AUTOMATE", "1")
     supervisor = Supervisor(environment, data / "logs", say)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: supervisor.stop.set())
     try:
-        _start(supervisor, ports, workspace, say, with_sandbox=with_sandbox)
+        _start(supervisor, ports, workspace, say, sandbox_days=sandbox_days)
         if not supervisor.stop.is_set():
             say("Ctrl-C stops all of it.")
             supervisor.watch()
@@ -207,10 +204,27 @@ def up(settings: Settings, ports: Ports, say: Say) -> None:
         supervisor.end()
 
 
-def _start(supervisor: Supervisor, ports: Ports, workspace: Path, say: Say, *, with_sandbox: bool) -> None:
+def _sandbox_days(settings: Settings, ports: Ports) -> int | None:
+    """How many days of history the sandbox must have for sources.yaml; None where no chain is read from it."""
+    starts = [
+        chain.start
+        for chain in settings.sources().chains.values()
+        if any(
+            (provider.url.host, provider.url.port) == (HOST, ports.sandbox) for provider in chain.providers
+        )
+    ]
+    if not starts:
+        return None
+    return min((datetime.now(UTC).date() - min(starts)).days, MOST_SANDBOX_DAYS)
+
+
+def _start(
+    supervisor: Supervisor, ports: Ports, workspace: Path, say: Say, *, sandbox_days: int | None
+) -> None:
     python = (sys.executable, "-m")
-    if with_sandbox:
-        supervisor.start("sandbox", *python, "ingestion_assets.sandbox", "--port", str(ports.sandbox))
+    if sandbox_days is not None:
+        options = ("--port", str(ports.sandbox), "--days", str(sandbox_days))
+        supervisor.start("sandbox", *python, "ingestion_assets.sandbox", *options)
         supervisor.wait_until(lambda: _answers(f"http://{HOST}:{ports.sandbox}/v2/chainlist"), "sandbox")
         say(f"sandbox:  http://{HOST}:{ports.sandbox}")
     module = ("--module-name", "ingestion_assets.definitions", "--location-name", "ingestion_assets")

@@ -1,0 +1,123 @@
+"""A real Ethereum node with an explorer in front of it, where `../shared/upstreams` holds them; else a skip.
+
+The node signs, mines and traces every transaction; its ground truth is computed apart from the explorer and
+checked against the node's state.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+UPSTREAMS = Path(__file__).resolve().parents[3] / "shared" / "upstreams"
+SEEDS = {
+    "one": (31337, 1),
+    "two": (10, 3),
+}  # name -> chain id, seed of the generator; the accounts are the same
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Harness:
+    """The node, the explorer, and what is true of the chains."""
+
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    nodes: list[int] = field(default_factory=list)
+    explorer: str = ""
+    truth: dict[str, Any] = field(default_factory=dict)
+
+    def python(self, module: str, *arguments: str) -> None:
+        """Run one of the harness's commands to its end."""
+        command = [str(self.folder / ".venv/bin/python"), "-m", f"evm_harness.{module}", *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def grow(self, name: str) -> None:
+        """A node of its own for one chain, its history, and its ground truth."""
+        chain_id, seed = SEEDS[name]
+        port, out = free_port(), self.folder / name
+        rundir = str(self.folder / "run")
+        self.python("node", "start", "--port", str(port), "--chain-id", str(chain_id), "--rundir", rundir)
+        self.nodes.append(port)
+        url = f"http://127.0.0.1:{port}"
+        size = ("--blocks", "400", "--txs", "25", "--days", "30", "--seed", str(seed))
+        self.python("gen", "--url", url, *size, "--out", str(out))
+        self.python("truth", "--url", url, "--out", str(out))
+        self.truth[name] = json.loads((out / "truth.json").read_text())
+
+    def serve(self) -> None:
+        """One explorer over all nodes."""
+        port = free_port()
+        nodes = [option for node in self.nodes for option in ("--rpc", f"http://127.0.0.1:{node}")]
+        command = [
+            str(self.folder / ".venv/bin/python"),
+            "-m",
+            "evm_harness.explorer",
+            *nodes,
+            "--port",
+            str(port),
+        ]
+        self.processes.append(subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL))
+        self.explorer = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.get(f"{self.explorer}/_control/tables").raise_for_status()
+                return
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, "the explorer does not come up"
+                time.sleep(0.2)
+
+    def stats(self) -> dict[str, Any]:
+        """What the explorer has counted since `reset`."""
+        found: dict[str, Any] = httpx.get(f"{self.explorer}/_control/stats").json()
+        return found
+
+    def reset(self) -> None:
+        """Count from zero."""
+        httpx.post(f"{self.explorer}/_control/reset").raise_for_status()
+
+    def close(self) -> None:
+        """End the explorer and the nodes."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        for port in self.nodes:
+            self.python("node", "stop", "--port", str(port), "--rundir", str(self.folder / "run"))
+
+
+@pytest.fixture(scope="session")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    """Two chains with the same accounts, from two seeds, behind one explorer."""
+    if not UPSTREAMS.exists() or shutil.which("npm") is None:
+        pytest.skip("needs ../shared/upstreams and npm")
+    folder = tmp_path_factory.mktemp("upstreams") / "harness"
+    shutil.copytree(UPSTREAMS, folder)
+    subprocess.run(["chmod", "-R", "u+w", str(folder)], check=True)
+    subprocess.run(["npm", "ci", "--silent"], cwd=folder / "node", check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "venv", str(folder / ".venv")], check=True)
+    install = [str(folder / ".venv/bin/python"), "-m", "pip", "install", "--quiet", "-r", "requirements.txt"]
+    subprocess.run(install, cwd=folder, check=True, capture_output=True)
+    running = Harness(folder)
+    try:
+        for name in SEEDS:
+            running.grow(name)
+        running.serve()
+        yield running
+    finally:
+        running.close()
