@@ -17,6 +17,8 @@ from typing import Protocol
 from ingestion_assets.engine.errors import QuotaExhausted
 from ingestion_assets.engine.store import Connection, Store
 
+Held = tuple[int, datetime]  # a slot, and until when it is ours
+
 
 class Budget(Protocol):
     """Permission to ask."""
@@ -68,11 +70,11 @@ class SharedBudget:
         Raises:
             QuotaExhausted: the day's budget is used up.
         """
-        slot = self._occupy()
+        slot, until = self._occupy()
         try:
             yield
         finally:
-            self.store.transaction(lambda c: c.execute(_RELEASE, [self.window, self.name, slot]))
+            self.store.transaction(lambda c: c.execute(_RELEASE, [self.window, self.name, slot, until]))
 
     def pause(self, seconds: float) -> None:
         """No process uses this budget for so long: the provider asked us to wait."""
@@ -82,23 +84,23 @@ class SharedBudget:
         """The provider says that it allows fewer requests per window: take that for a day, in every process."""
         self.store.transaction(lambda c: c.execute(_SHRINK, [self.name, requests]))
 
-    def _occupy(self) -> int:
+    def _occupy(self) -> Held:
         while True:
-            slot, wait = self.store.transaction(self._try)
-            if slot is not None:
-                return slot
+            held, wait = self.store.transaction(self._try)
+            if held is not None:
+                return held
             self.sleep(max(wait, 0.005))
 
-    def _try(self, connection: Connection) -> tuple[int | None, float]:
+    def _try(self, connection: Connection) -> tuple[Held | None, float]:
         free = {"lease": self.lease + self.window, "name": self.name, "requests": self.requests}
         taken = connection.execute(_OCCUPY, free).fetchone()
         if taken is not None:
             self._count(connection)
-            return taken[0], 0.0
+            return (taken[0], taken[1]), 0.0
         missing = connection.execute(_CREATE, [self.name, self.requests]).rowcount
         if missing:
             return None, 0.0
-        wait = connection.execute(_WAIT, [self.name, self.requests]).fetchone()
+        wait = connection.execute(_WAIT, [self.window, self.name, self.requests]).fetchone()
         return None, float(wait[0]) if wait else 0.0
 
     def _count(self, connection: Connection) -> None:
@@ -124,10 +126,11 @@ _OCCUPY = """
           AND NOT EXISTS (SELECT FROM ops.rate_slots AS pause
                           WHERE pause.budget = %(name)s AND pause.slot = -1 AND pause.free_at > clock_timestamp())
         ORDER BY free_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-    RETURNING slot"""
+    RETURNING slot, free_at"""
+# Only while it is still ours: the lease may have run out, and `shrink` takes slots away from their holders.
 _RELEASE = """
     UPDATE ops.rate_slots SET free_at = clock_timestamp() + make_interval(secs => %s)
-    WHERE budget = %s AND slot = %s AND free_at < clock_timestamp() + interval '12 hours'"""
+    WHERE budget = %s AND slot = %s AND free_at = %s"""
 _PAUSE = """
     INSERT INTO ops.rate_slots (budget, slot, free_at) VALUES (%s, -1, clock_timestamp() + make_interval(secs => %s))
     ON CONFLICT (budget, slot) DO UPDATE SET free_at = greatest(rate_slots.free_at, excluded.free_at)"""
@@ -135,9 +138,12 @@ _SHRINK = """
     UPDATE ops.rate_slots SET free_at = clock_timestamp() + interval '1 day' WHERE budget = %s AND slot >= %s"""
 _CREATE = """
     INSERT INTO ops.rate_slots (budget, slot) SELECT %s, generate_series(0, %s - 1) ON CONFLICT DO NOTHING"""
+# A slot that is held is free one window after its answer, which may come at any moment: so nobody waits out its
+# lease, but asks again after a window.
 _WAIT = """
-    SELECT extract(epoch FROM greatest(min(free_at) FILTER (WHERE slot >= 0), max(free_at) FILTER (WHERE slot < 0))
-                              - clock_timestamp())
+    SELECT extract(epoch FROM greatest(
+        least(min(free_at) FILTER (WHERE slot >= 0), clock_timestamp() + make_interval(secs => %s)),
+        max(free_at) FILTER (WHERE slot < 0)) - clock_timestamp())
     FROM ops.rate_slots WHERE budget = %s AND slot < %s"""
 _COUNT = """
     INSERT INTO ops.rate_days (budget, day, used) VALUES (%s, (clock_timestamp() AT TIME ZONE 'UTC')::date, 1)

@@ -1,6 +1,7 @@
 """Where Postgres is, and whether its schema is ours: the embedded server, and migrations."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import psycopg
@@ -11,6 +12,8 @@ from alembic.config import Config
 from ingestion_assets.engine.errors import DatabaseUnavailable, Misconfigured
 
 OLDEST = 150000  # Postgres 15: UNIQUE NULLS NOT DISTINCT
+
+_QUOTED = re.compile('".*"', re.DOTALL)
 
 MIGRATION_LOCK = int.from_bytes(hashlib.sha256(b"ingestion_assets migrations").digest()[:8], signed=True)
 
@@ -35,12 +38,15 @@ def check(url: str) -> None:
         Misconfigured: the url is none, or the server is too old.
     """
     try:
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise psycopg.ProgrammingError("it does not begin with postgresql://")
         with psycopg.connect(url, connect_timeout=10) as connection:
             version = connection.info.server_version
     except psycopg.ProgrammingError as error:
+        # libpq quotes pieces of the url, and so of the password; `from None` keeps them out of tracebacks
         raise Misconfigured(
-            f"INGESTION_DATABASE_URL is no Postgres url (postgresql://user:password@host/name): {error}"
-        ) from error
+            f"INGESTION_DATABASE_URL is no Postgres url (postgresql://user:password@host/name): {_QUOTED.sub('…', str(error))}"
+        ) from None
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(
             f"Postgres does not answer: {error}\nStart it, or correct INGESTION_DATABASE_URL, or unset it to use the embedded one."

@@ -7,7 +7,8 @@ again; the letters are settled by that reading. Nothing is deleted, and rows tha
 from dataclasses import dataclass
 from datetime import datetime
 
-from ingestion_assets.engine.coverage import Range, Ranges, difference, union
+from ingestion_assets.engine.coverage import Ranges, union
+from ingestion_assets.engine.marks import uncover
 from ingestion_assets.engine.store import Connection, Store
 
 
@@ -58,19 +59,5 @@ def _reopen(connection: Connection, streams: str) -> dict[str, Ranges]:
         reopened.items()
     ):  # in one order, so that two replays cannot block each other
         for lo, hi in ranges:
-            _uncover(connection, stream, (lo, hi))
+            uncover(connection, stream, (lo, hi))
     return reopened
-
-
-def _uncover(connection: Connection, stream: str, gap: Range) -> None:
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [stream])
-    cut = connection.execute(
-        "DELETE FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s RETURNING lo, hi, evidence, provider, records",
-        [stream, *gap],
-    ).fetchall()
-    for lo, hi, evidence, provider, records in cut:
-        for rest_lo, rest_hi in difference([(lo, hi)], [gap]):
-            connection.execute(
-                "INSERT INTO ops.coverage (stream, lo, hi, evidence, provider, records) VALUES (%s, %s, %s, %s, %s, %s)",
-                [stream, rest_lo, rest_hi, evidence, provider, records],
-            )

@@ -7,12 +7,14 @@ raises, so no url that we print can hold one; `redact` is for sources that echo 
 
 import email.utils
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
+from urllib.parse import quote, quote_plus
 
 import httpx
 import tenacity
@@ -25,6 +27,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MASK = "***"
+
+# At DEBUG httpcore writes down the headers of every answer, and a redirect's Location repeats the key.
+logging.getLogger("httpcore.http11").addFilter(
+    lambda record: "receive_response_headers" not in record.getMessage()
+)
 
 
 class Sent:
@@ -152,11 +159,12 @@ class Client:
         try:
             response = self._http.get(self.url, params=dict(params))
         except httpx.TimeoutException as error:
-            raise Transient(f"{self.host} did not answer in time ({type(error).__name__})") from error
-        except httpx.TransportError as error:
+            raise Transient(f"{self.host} did not answer in time ({type(error).__name__})") from None
+        except httpx.RequestError as error:
+            # `from None`: such an error quotes what the source sent, and a traceback would print that unredacted
             raise Transient(
                 f"{self.host} cannot be reached: {self.redact(str(error)) or type(error).__name__}"
-            ) from error
+            ) from None
         try:
             raise_for_status(response, self.host)
             return read(response.content)
@@ -178,8 +186,9 @@ class Client:
 
     def redact(self, text: str) -> str:
         """`text` without our secrets: sources echo them in their error messages."""
-        for secret in self._secrets.values():
-            text = text.replace(secret, MASK)
+        for secret in filter(None, self._secrets.values()):
+            for form in (secret, quote(secret, safe=""), quote_plus(secret)):
+                text = text.replace(form, MASK)
         return text
 
     def close(self) -> None:
@@ -236,10 +245,11 @@ def retry_after(
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, (email.utils.parsedate_to_datetime(value) - now()).total_seconds())
-    except ValueError:
-        return None
+        try:
+            date = email.utils.parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - now()).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -99,6 +99,7 @@ def _read_one(
                 permits.release()
                 return
             put(_Item(value))
+            del value  # it may be large, and now it is the consumer's
             permits.acquire()
     finally:
         close = getattr(items, "close", None)

@@ -2,7 +2,8 @@ r"""Rows as Postgres COPY text: escaping, and nothing else. Everything here is b
 
 https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS: columns are separated by a
 tab, rows by a newline, NULL is `\N`, and a backslash escapes all of these. Postgres can hold every
-character but NUL, which becomes `␀` (U+2400), its visible symbol, in text columns and payloads alike.
+character but NUL, which becomes `␀` (U+2400), its visible symbol, and lone surrogates, which become U+FFFD, in
+text columns and payloads alike.
 """
 
 import re
@@ -12,6 +13,7 @@ NULL = rb"\N"
 NUL_SYMBOL = "␀"
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r", "\0": NUL_SYMBOL})
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # Python's own strings never hold a pair
 _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
 
@@ -23,7 +25,18 @@ _ONE_LINE = bytes.maketrans(b"\n\r\t", b"   ")
 
 def text(value: str | None) -> bytes:
     """One text column."""
-    return NULL if value is None else value.translate(_ESCAPES).encode()
+    if value is None:
+        return NULL
+    value = value.translate(_ESCAPES)
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        return _LONE_SURROGATE.sub("\ufffd", value).encode()
+
+
+def printable(value: str) -> str:
+    """A text that Postgres can hold as a parameter, as `text` is for COPY."""
+    return _LONE_SURROGATE.sub("\ufffd", value.replace("\0", NUL_SYMBOL))
 
 
 def mend(json: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """The sink on Postgres: rows, dead letters and the mark of a batch in ONE transaction.
 
-The row path is COPY into a private staging table, then one `INSERT … ON CONFLICT DO NOTHING`: rows that
-are stored already count as duplicates, so committing a batch twice changes nothing, and two workers on
-one range do no harm.
+The row path is COPY: straight into the table while rows are new, else into a private staging table and
+from there with `INSERT … ON CONFLICT DO NOTHING`. Rows that are stored already count as duplicates, so
+committing a batch twice changes nothing, and two workers on one range do no harm.
 """
 
 import logging
@@ -14,11 +14,13 @@ import psycopg
 import sqlalchemy as sa
 import tenacity
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from ingestion_assets.engine import marks
 from ingestion_assets.engine import rows as copy_text
-from ingestion_assets.engine.coverage import Ranges, difference, union
+from ingestion_assets.engine.coverage import Ranges, union
 from ingestion_assets.engine.errors import DatabaseUnavailable, Fenced
 from ingestion_assets.engine.stream import (
     Batch,
@@ -40,6 +42,15 @@ Connection = psycopg.Connection[TupleRow]
 # Lost connections, deadlocks between two workers and serialisation failures: the same commit may succeed next time.
 PASSING = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
+# What Postgres says of a row that it cannot hold. The last two are OperationalErrors, but belong to the row: JSON
+# that is nested too deeply, and values too large for jsonb or for an index, fail again every time.
+REFUSED = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.ProgramLimitExceeded,
+)
+
 
 WAIT = tenacity.wait_random_exponential(multiplier=0.2, max=10)  # seconds
 
@@ -59,8 +70,15 @@ def connection_pool(url: str, *, max_size: int = 4, timeout: float = 30.0) -> Co
         timeout=timeout,
         open=True,
         check=ConnectionPool.check_connection,
+        configure=_configure,
         kwargs={"application_name": "ingestion_assets"},
     )
+
+
+def _configure(connection: Connection) -> None:
+    """Room for a page of rows in a staging table without spilling; it is taken only when used."""
+    connection.execute("SET temp_buffers = '64MB'")
+    connection.commit()
 
 
 class Store:
@@ -105,7 +123,10 @@ class Store:
         try:
             return self._retrying(attempt)
         except PASSING as error:
-            raise DatabaseUnavailable(f"Postgres is not available: {error}") from error
+            raise DatabaseUnavailable(
+                f"Postgres does not answer ({_place(self.pool.conninfo)}): {error}; what is committed stays, "
+                "and the next run goes on from there"
+            ) from error
 
     def covered(self, streams: Iterable[str]) -> dict[str, Ranges]:
         """The ranges that are whole, by stream; streams without any are left out."""
@@ -155,6 +176,12 @@ class Store:
         return {stream: union(ranges) for stream, ranges in found.items()}
 
 
+def _place(url: str | Callable[[], str]) -> str:
+    """Where a database is, without the password."""
+    known = conninfo_to_dict(url() if callable(url) else url)
+    return f"{known.get('dbname', '')} at {known.get('host', 'localhost')}:{known.get('port', 5432)}"
+
+
 _HOLES = """
     SELECT stream, hi + 1, next_lo - 1
     FROM (SELECT stream, hi, lead(lo) OVER (PARTITION BY stream ORDER BY lo) AS next_lo
@@ -169,6 +196,7 @@ class StreamWriter:
         self._store = store
         self._key = key
         self.done, self._epoch = store.transaction(self._load)
+        self._expect_new = True  # until a batch holds rows that another stream, or another worker, has stored
 
     def _load(self, connection: Connection) -> tuple[Done, int]:
         covered = connection.execute(
@@ -198,30 +226,29 @@ class StreamWriter:
         tally = Tally(fetched=batch.fetched, batches=1)
         rejected = list(batch.rejected)
         for rows in batch.rows:
-            inserted, refused = insert(connection, rows)
+            inserted, refused = insert(connection, rows, expect_new=self._expect_new)
             tally.inserted += inserted
             tally.duplicate += rows.count - len(refused) - inserted
             rejected += refused
+        self._expect_new = not tally.duplicate
         tally.rejected = len(rejected)
-        self._mark(connection, batch)
-        _bury(connection, self._key, batch, rejected)
-        return tally
-
-    def _mark(self, connection: Connection, batch: Batch) -> None:
         match batch.mark:
             case Covered():
-                cover(connection, self._key, batch.mark, records=batch.fetched)
-            case Unproved(lo, hi, reason):
-                connection.execute(
-                    "INSERT INTO ops.unproved (stream, lo, hi, reason) VALUES (%s, %s, %s, %s)"
-                    " ON CONFLICT (stream, lo) DO UPDATE SET hi = excluded.hi, reason = excluded.reason, noticed_at = now()",
-                    [self._key, lo, hi, reason],
-                )
+                marks.cover(connection, self._key, batch.mark, records=batch.fetched)
+            case Unproved():
+                marks.unprove(connection, self._key, batch.mark)
             case Cursor():
-                self._move(connection, msgspec.json.encode(batch.mark).decode())
+                if not self._move(connection, msgspec.json.encode(batch.mark).decode()):
+                    return tally  # its dead letters are buried too
+        marks.bury(connection, self._key, batch.mark, rejected)
+        return tally
 
-    def _move(self, connection: Connection, value: str) -> None:
-        """Compare-and-set: the cursor moves only from the epoch this writer has seen."""
+    def _move(self, connection: Connection, value: str) -> bool:
+        """Compare-and-set: the cursor moves only from the epoch this writer has seen.
+
+        Returns:
+            False: an earlier attempt of this very commit has moved it, and its acknowledgement was lost.
+        """
         moved = connection.execute(
             "INSERT INTO ops.cursors (stream, value, epoch) SELECT %(stream)s, %(value)s, 1 WHERE %(epoch)s = 0"
             " ON CONFLICT (stream) DO NOTHING"
@@ -231,28 +258,42 @@ class StreamWriter:
             {"stream": self._key, "value": value, "epoch": self._epoch},
         ).rowcount
         if moved:
-            return
+            return True
         found = connection.execute(
             "SELECT epoch, value = %s::jsonb FROM ops.cursors WHERE stream = %s", [value, self._key]
         ).fetchone()
         if found == (self._epoch + 1, True):
-            return  # our own commit, whose acknowledgement was lost with the connection
+            return False
         raise Fenced(
             f"another worker has moved the cursor of {self._key}; this one stops, and nothing is lost: "
             "the other one goes on from there"
         )
 
 
-def insert(connection: Connection, rows: Rows) -> tuple[int, list[Rejected]]:
+def insert(connection: Connection, rows: Rows, *, expect_new: bool = False) -> tuple[int, list[Rejected]]:
     """Store rows that are not stored yet.
+
+    Args:
+        connection: inside a transaction.
+        rows: one block of one table.
+        expect_new: copy straight into the table first, which is a third cheaper when no row is stored yet.
 
     Returns:
         How many were new, and the rows that Postgres refuses for what they hold.
     """
+    if not rows.count:
+        return 0, []
     try:
+        if expect_new:
+            try:
+                with connection.transaction():
+                    _copy(connection, rows, _name(rows.table))
+                    return rows.count, []
+            except psycopg.errors.UniqueViolation:
+                pass  # some are stored: the careful way finds out which
         with connection.transaction():
-            return _copy(connection, rows.table, rows.lines), []
-    except (psycopg.DataError, psycopg.IntegrityError) as error:
+            return _copy_new(connection, rows), []
+    except REFUSED as error:
         if rows.count == 1:
             return 0, [_refused(rows, error)]
     # Somewhere in the block is a row that Postgres refuses: halve until it stands alone.
@@ -266,25 +307,35 @@ def insert(connection: Connection, rows: Rows) -> tuple[int, list[Rejected]]:
     return inserted, refused
 
 
-def _copy(connection: Connection, table: sa.Table, lines: bytes) -> int:
-    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
-    target = sql.Identifier(*table.fullname.split("."))
-    stage = sql.Identifier(f"stage_{table.name}")
+def _copy_new(connection: Connection, rows: Rows) -> int:
+    """Copy into a staging table of this connection's own, and from there what is not stored yet."""
+    target, stage = _name(rows.table), sql.Identifier(f"stage_{rows.table.fullname}")
     connection.execute(
         sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(stage, target)
     )
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(stage, names)) as copy,
-    ):
-        copy.write(lines)
-    inserted = connection.execute(
+    connection.execute(
+        sql.SQL("DELETE FROM {}").format(stage)
+    )  # what an earlier half of this transaction left
+    _copy(connection, rows, stage)
+    return connection.execute(
         sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {} ON CONFLICT DO NOTHING").format(
-            target, stage, names=names
+            target, stage, names=_columns(rows.table)
         )
     ).rowcount
-    connection.execute(sql.SQL("TRUNCATE {}").format(stage))
-    return inserted
+
+
+def _copy(connection: Connection, rows: Rows, into: sql.Identifier) -> None:
+    command = sql.SQL("COPY {} ({}) FROM STDIN").format(into, _columns(rows.table))
+    with connection.cursor() as cursor, cursor.copy(command) as copy:
+        copy.write(rows.lines)
+
+
+def _name(table: sa.Table) -> sql.Identifier:
+    return sql.Identifier(*table.fullname.split("."))
+
+
+def _columns(table: sa.Table) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
 
 
 def _refused(rows: Rows, error: psycopg.Error) -> Rejected:
@@ -292,50 +343,3 @@ def _refused(rows: Rows, error: psycopg.Error) -> Rejected:
     raw = copy_text.column(rows.lines, names.index("payload")) if "payload" in names else rows.lines
     reason = error.diag.message_primary or str(error)
     return Rejected(raw, f"Postgres refuses it: {reason}")
-
-
-def cover(connection: Connection, stream: str, mark: Covered, *, records: int = 0) -> None:
-    """Add a covered range. Ranges of a stream stay disjoint, and grow instead of multiplying.
-
-    Two workers may cover the same range: the lock makes the second see what the first has covered.
-    """
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [stream])
-    near = connection.execute(
-        "SELECT lo, hi, evidence, provider FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s",
-        [stream, mark.lo - 1, mark.hi + 1],
-    ).fetchall()
-    known = [(lo, hi) for lo, hi, *_ in near]
-    below = {hi: lo for lo, hi, *why in near if tuple(why) == (mark.evidence.level, mark.evidence.by)}
-    for lo, hi in difference([(mark.lo, mark.hi)], known):
-        if lo - 1 in below:
-            connection.execute(
-                "UPDATE ops.coverage SET hi = %s, records = records + %s, updated_at = now()"
-                " WHERE stream = %s AND lo = %s",
-                [hi, records, stream, below[lo - 1]],
-            )
-        else:
-            connection.execute(
-                "INSERT INTO ops.coverage (stream, lo, hi, evidence, provider, records) VALUES (%s, %s, %s, %s, %s, %s)",
-                [stream, lo, hi, mark.evidence.level, mark.evidence.by, records],
-            )
-        records = 0  # counted once, whatever the number of pieces
-    connection.execute(
-        "DELETE FROM ops.unproved WHERE stream = %s AND lo >= %s AND hi <= %s", [stream, mark.lo, mark.hi]
-    )
-
-
-def _bury(connection: Connection, stream: str, batch: Batch, rejected: Iterable[Rejected]) -> None:
-    """The dead letters of a range are those of its last reading: older ones are settled by it."""
-    lo, hi = (None, None) if isinstance(batch.mark, Cursor) else (batch.mark.lo, batch.mark.hi)
-    if lo is not None:
-        connection.execute(
-            "UPDATE ops.dead_letters SET settled_at = now()"
-            " WHERE stream = %s AND settled_at IS NULL AND lo >= %s AND hi <= %s",
-            [stream, lo, hi],
-        )
-    for letter in rejected:
-        at = letter.position
-        connection.execute(
-            "INSERT INTO ops.dead_letters (stream, lo, hi, position, reason, raw) VALUES (%s, %s, %s, %s, %s, %s)",
-            [stream, lo if at is None else at, hi if at is None else at, at, letter.reason, letter.raw],
-        )

@@ -1,0 +1,284 @@
+"""Rate budgets: never one request too many, whoever asks, and nobody waits longer than needed."""
+
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from ingestion_assets.engine.budget import SharedBudget, Unlimited, budget_name
+from ingestion_assets.engine.errors import QuotaExhausted
+from ingestion_assets.engine.http import Client
+from ingestion_assets.engine.store import Store, connection_pool
+from ingestion_assets_tests.upstream import Upstream
+
+CLIENT = """
+import sys, threading
+from ingestion_assets.engine.budget import SharedBudget
+from ingestion_assets.engine.http import Client
+from ingestion_assets.engine.store import Store, connection_pool
+url, database, requests, window, threads, each = sys.argv[1:]
+with connection_pool(database) as pool:
+    budget = SharedBudget(Store(pool), "source", int(requests), float(window))
+    client = Client(url, budget=budget)
+    def work():
+        for _ in range(int(each)):
+            client.ask({}, bytes)
+    print("ready", flush=True)
+    input()
+    workers = [threading.Thread(target=work) for _ in range(int(threads))]
+    for worker in workers: worker.start()
+    for worker in workers: worker.join()
+    client.close()
+"""
+
+
+def app(scope, receive, send):
+    """Fine."""
+    return PlainTextResponse("fine")(scope, receive, send)
+
+
+@pytest.fixture
+def upstream():
+    """A source that counts."""
+    with Upstream(app) as opened:
+        yield opened
+
+
+@pytest.fixture
+def budget(store):
+    """Two requests a quarter of a second."""
+    return SharedBudget(store, "source", 2, 0.25)
+
+
+def use(budget, times=1):
+    """Make so many requests of no duration."""
+    for _ in range(times):
+        with budget.request():
+            pass
+
+
+def test_threads_together_never_pass_the_budget(store, upstream):
+    """More of them than slots, and yet none waits out a lease."""
+    requests, window = 3, 0.2
+    client = Client(upstream.url, budget=SharedBudget(store, "source", requests, window))
+    started = time.monotonic()
+    threads = [threading.Thread(target=lambda: [client.ask({}, bytes) for _ in range(3)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    client.close()
+    assert len(upstream.requests) == 24
+    assert upstream.peak(window) <= requests
+    assert time.monotonic() - started < 15
+
+
+def test_processes_together_never_pass_the_budget(upstream, database_url, project):
+    """Three of them, with two threads each."""
+    requests, window = 3, 0.2
+    command = [sys.executable, "-c", CLIENT, upstream.url, database_url, str(requests), str(window), "2", "3"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen(command, cwd=project, **pipes) for _ in range(3)]  # noqa: S603
+    for process in processes:
+        assert process.stdout.readline() == b"ready\n"
+    for process in processes:
+        process.communicate(b"\n", timeout=30)
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(upstream.requests) == 18
+    assert upstream.peak(window) <= requests
+
+
+def test_a_slow_answer_does_not_let_others_through_early(store, upstream):
+    """The slot rests from the answer on, for nobody knows when the source counted the request."""
+    upstream.fail("slow", seconds=0.3)
+    client = Client(upstream.url, budget=SharedBudget(store, "source", 1, 0.2))
+    for _ in range(3):
+        client.ask({}, bytes)
+    client.close()
+    first, second, third = (seen.arrived for seen in upstream.requests)
+    assert second - first >= 0.5
+    assert third - second >= 0.2
+
+
+def test_nobody_waits_out_the_lease_of_a_request_that_is_under_way(store):
+    """It ends long before: who waits asks again after a window at the latest."""
+    waits = []
+    budget = SharedBudget(store, "source", 1, 0.25, sleep=waits.append)
+    waiting = threading.Event()
+
+    def note(seconds):
+        waits.append(seconds)
+        waiting.set()
+        time.sleep(min(seconds, 0.25))
+
+    other = SharedBudget(store, "source", 1, 0.25, sleep=note)
+    with budget.request():
+        thread = threading.Thread(target=use, args=[other])
+        thread.start()
+        assert waiting.wait(5)
+    thread.join(5)
+    assert not thread.is_alive()
+    assert all(seconds <= 0.25 for seconds in waits)
+
+
+def test_waiting_holds_no_connection(database_url):
+    """With one connection in the pool, somebody else can use it while a request waits and while one is under way."""
+    with connection_pool(database_url, max_size=1, timeout=2) as pool:
+        store, used = Store(pool), []
+
+        def sleep(seconds):
+            used.append(store.transaction(lambda connection: connection.execute("SELECT 1").fetchone()))
+            time.sleep(seconds)
+
+        budget = SharedBudget(store, "source", 1, 0.1, sleep=sleep)
+        use(budget)
+        with budget.request():
+            store.transaction(lambda connection: connection.execute("SELECT 1"))
+        assert used
+
+
+def test_a_slot_comes_back_when_the_request_fails(budget):
+    """After its window."""
+    for _ in range(4):
+        with pytest.raises(OSError, match="broken"), budget.request():
+            raise OSError("broken")
+
+
+def test_budgets_with_other_names_are_other_budgets(store):
+    """One does not wait for the other."""
+    waits = []
+    for name in "ab":
+        use(SharedBudget(store, name, 2, 60, sleep=waits.append), 2)
+    assert [wait for wait in waits if wait > 0.01] == []  # a moment passes when the slots are made
+
+
+def test_the_quota_of_a_day_is_kept_and_says_until_when(store, connection):
+    """The request too many is not sent, and leaves its slot to others."""
+    budget = SharedBudget(store, "source", 5, 0.01, per_day=3)
+    use(budget, 3)
+    for _ in range(6):  # more often than there are slots: each was given back
+        with pytest.raises(QuotaExhausted, match="3 requests a day of source") as caught, budget.request():
+            raise AssertionError("it was let through")
+    now = datetime.now(UTC)
+    assert now < caught.value.until <= now + timedelta(days=1)
+    assert (caught.value.until.hour, caught.value.until.minute) == (0, 0)
+    assert connection.execute("SELECT used FROM ops.rate_days").fetchall() == [(3,)]
+    connection.execute("UPDATE ops.rate_days SET day = day - 1")
+    use(budget)
+
+
+def test_requests_of_a_day_are_counted_without_a_quota_too(budget, connection):
+    """By budget."""
+    use(budget, 2)
+    assert connection.execute("SELECT budget, used FROM ops.rate_days").fetchall() == [("source", 2)]
+
+
+class WaitedError(Exception):
+    """Somebody would have to wait."""
+
+
+def refuse(seconds):
+    """A sleep for tests of who has to wait, and how long. The moment in which slots are made does not count."""
+    if seconds > 0.01:
+        raise WaitedError(seconds)
+
+
+def another_process(database_url, **options):
+    """A budget of the same name with a connection of its own."""
+    pool = connection_pool(database_url)
+    return pool, SharedBudget(
+        Store(pool), "source", options.pop("requests", 2), 0.05, sleep=refuse, **options
+    )
+
+
+def test_a_pause_reaches_everybody_and_is_never_shortened(budget, database_url):
+    """The longest one counts, however full the budget is."""
+    pool, other = another_process(database_url)
+    use(other)
+    budget.pause(30)
+    budget.pause(5)
+    with pytest.raises(WaitedError) as caught, other.request():
+        pass
+    assert 25 < caught.value.args[0] <= 30
+    pool.close()
+
+
+def test_a_pause_ends(store):
+    """And then it goes on as before."""
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        time.sleep(seconds)
+
+    budget = SharedBudget(store, "source", 2, 0.01, sleep=sleep)
+    use(budget)
+    budget.pause(0.2)
+    use(budget)
+    assert sum(waits) >= 0.19
+
+
+def test_shrinking_reaches_everybody_even_those_with_a_request_under_way(store, upstream, database_url):
+    """Of five slots one stays, and the source sees no more than that."""
+    budget = SharedBudget(store, "source", 5, 0.2)
+    with budget.request(), budget.request(), budget.request(), budget.request(), budget.request():
+        budget.shrink(1)
+    time.sleep(0.2)
+    with connection_pool(database_url) as pool:
+        client = Client(upstream.url, budget=SharedBudget(Store(pool), "source", 5, 0.2))
+        for _ in range(3):
+            client.ask({}, bytes)
+        client.close()
+    assert upstream.peak(0.2) == 1
+
+
+def test_a_budget_never_shrinks_to_nothing(store):
+    """Whatever a source says of itself."""
+    budget = SharedBudget(store, "source", 2, 0.01, sleep=lambda s: refuse(s) if s > 1 else time.sleep(s))
+    use(budget)
+    budget.shrink(0)
+    use(budget, 3)
+
+
+def test_the_slot_of_a_holder_that_died_comes_back_after_its_lease(store):
+    """Not before, and not never."""
+    budget = SharedBudget(store, "source", 1, 0.05, lease=0.3)
+    budget.request().__enter__()  # and nobody ever leaves it
+    started = time.monotonic()
+    use(budget)
+    assert 0.3 <= time.monotonic() - started < 5
+
+
+def test_a_holder_that_was_thought_dead_does_not_free_its_successors_slot(store, connection):
+    """It answers after its lease, when somebody else has the slot."""
+    slow = SharedBudget(store, "source", 1, 0.01, lease=0.0)
+    late = slow.request()
+    late.__enter__()
+    successor = SharedBudget(store, "source", 1, 0.01, lease=60)
+    with successor.request():
+        held = connection.execute("SELECT free_at FROM ops.rate_slots").fetchall()
+        late.__exit__(None, None, None)
+        assert connection.execute("SELECT free_at FROM ops.rate_slots").fetchall() == held
+
+
+def test_the_name_of_a_budget_does_not_give_the_key_away():
+    """It is the same for the same key only."""
+    name = budget_name("source.test", "hush-hush")
+    assert "hush" not in name
+    assert name.startswith("source.test/")
+    assert name == budget_name("source.test", "hush-hush")
+    assert name != budget_name("source.test", "hush")
+    assert name != budget_name("other.test", "hush-hush")
+    assert budget_name("source.test", None) == "source.test"
+
+
+def test_no_budget_never_waits():
+    """For sources that set no limit."""
+    budget = Unlimited()
+    budget.pause(1000)
+    budget.shrink(0)
+    use(budget, 100)

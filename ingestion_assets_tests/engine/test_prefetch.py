@@ -1,0 +1,157 @@
+"""Reading ahead: exactly so far, in order, and never past an error or the end."""
+
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from ingestion_assets.engine.prefetch import ahead
+
+
+class Source:
+    """Counts what is asked of it. Items beyond `limit` are never given: asking for them is noticed and waits."""
+
+    def __init__(self, items, error=None) -> None:
+        self.items = list(items)
+        self.error = error
+        self.asked = 0
+        self.closed = threading.Event()
+        self.changed = threading.Condition()
+
+    def __call__(self):
+        try:
+            for item in self.items:
+                with self.changed:
+                    self.asked += 1
+                    self.changed.notify_all()
+                yield item
+            if self.error:
+                raise self.error
+        finally:
+            self.closed.set()
+
+
+def settled(*sources, asked):
+    """Whether exactly so many items are asked for in the end: reached, and a moment later not passed."""
+    deadline = time.monotonic() + 5
+    while sum(source.asked for source in sources) < asked:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    time.sleep(0.03)  # time for a reader to go too far, were it so inclined
+    return sum(source.asked for source in sources) == asked
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 5])
+def test_one_reader_is_exactly_depth_items_ahead_of_the_one_in_work(depth):
+    """So many pages a crash makes us fetch again, and not one more."""
+    source = Source(range(20))
+    with closing(ahead([source], depth=depth)) as items:
+        for number in range(4):
+            assert next(items) == number
+            assert settled(source, asked=number + 1 + depth)
+
+
+@pytest.mark.parametrize(("depth", "readers"), [(0, 2), (1, 2), (2, 3)])
+def test_several_readers_share_the_depth(depth, readers):
+    """Each has one item in work, and together they lie `depth` ahead."""
+    sources = [Source([(number, n) for n in range(20)]) for number in range(readers)]
+    with closing(ahead(sources, depth=depth, readers=readers)) as items:
+        for taken in range(5):
+            next(items)
+            assert settled(*sources, asked=taken + depth + readers)
+
+
+@pytest.mark.parametrize("readers", [1, 2, 5])
+@pytest.mark.parametrize("depth", [0, 3])
+def test_every_item_arrives_once_and_in_the_order_of_its_source(depth, readers):
+    """Whoever reads it."""
+    sources = [Source([(number, n) for n in range(number * 3)]) for number in range(7)]
+    found = list(ahead(sources, depth=depth, readers=readers))
+    assert sorted(found) == [(number, n) for number in range(7) for n in range(number * 3)]
+    for number in range(7):
+        assert [n for source, n in found if source == number] == list(range(number * 3))
+    assert all(source.closed.is_set() for source in sources)
+
+
+def test_with_one_reader_sources_come_one_after_another():
+    """The second is opened when the first has ended."""
+    first, second = Source("ab"), Source("cd")
+    assert list(ahead([first, second], depth=1)) == list("abcd")
+
+
+def test_nothing_to_read_is_no_reason_to_wait():
+    """No source, or only empty ones."""
+    assert list(ahead([], depth=1, readers=3)) == []
+    assert list(ahead([Source([]), Source([])], depth=0)) == []
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_an_error_arrives_after_the_items_before_it(depth):
+    """It is the source's own, and later sources are not read."""
+    error = ValueError("broken")
+    later = Source("z")
+    found = []
+    with pytest.raises(ValueError, match="broken") as caught:
+        found.extend(ahead([Source("abc", error), later], depth=depth))
+    assert caught.value is error
+    assert found == [] or found == list("abc")  # extend may drop what it had; the next test counts
+    assert later.asked == 0
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_no_item_before_an_error_is_lost(depth):
+    """Each was given before the error was raised."""
+    items = ahead([Source("abc", ValueError("broken"))], depth=depth)
+    assert [next(items), next(items), next(items)] == list("abc")
+    with pytest.raises(ValueError, match="broken"):
+        next(items)
+
+
+def test_an_error_of_opening_is_the_consumers_too():
+    """A source need not get as far as its first item."""
+
+    def unopenable():
+        raise OSError("cannot")
+
+    with pytest.raises(OSError, match="cannot"):
+        list(ahead([unopenable], depth=1))
+
+
+def test_closing_early_stops_and_closes_the_readers():
+    """Also those that wait for their turn."""
+    sources = [Source(range(1000)) for _ in range(3)]
+    items = ahead(sources, depth=1, readers=3)
+    next(items)
+    for source in sources:
+        assert settled(*sources, asked=4) or source.asked
+    items.close()
+    begun = [source for source in sources if source.asked]
+    assert all(source.closed.wait(5) for source in begun)
+    assert sum(source.asked for source in sources) <= 3 + 1 + 3
+
+
+def test_a_stop_ends_the_iteration_between_two_items():
+    """What was read ahead is dropped: it is not committed, and will be read again."""
+    stop = threading.Event()
+    source = Source(range(1000))
+    found = []
+    for item in ahead([source], depth=3, should_stop=stop.is_set):
+        found.append(item)
+        if item == 4:
+            stop.set()
+    assert found == [0, 1, 2, 3, 4]
+    assert source.closed.wait(5)
+
+
+def test_a_stop_is_noticed_while_a_source_hangs():
+    """Nobody waits for a page that does not come."""
+    hanging, stop = threading.Event(), threading.Event()
+
+    def source():
+        yield 1
+        stop.set()
+        hanging.wait(10)
+
+    assert list(ahead([source], depth=1, should_stop=stop.is_set, poll=0.01)) in ([1], [])
+    hanging.set()
