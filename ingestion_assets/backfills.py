@@ -5,22 +5,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 import httpx
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ingestion_assets.engine.errors import Misconfigured, Transient
+from ingestion_assets.engine.stream import Batch, Stream, Tally
 from ingestion_assets.orchestration import partitions
+from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.evm.records import KINDS
 
@@ -41,6 +36,17 @@ class Selection:
             for chain, (first, last) in self.days.items()
             for n in range((last - first).days + 1)
         ]
+
+    def runs(self) -> list[tuple[str, partitions.Span]]:
+        """The spans of days that one run each reads, as the daemon would cut them."""
+        most = timedelta(days=MAX_PARTITIONS_PER_RUN)
+        found: list[tuple[str, partitions.Span]] = []
+        for chain, (first, last) in self.days.items():
+            begin = first
+            while begin <= last:
+                found.append((chain, (begin, min(last, begin + most - timedelta(days=1)))))
+                begin += most
+        return found
 
 
 def select(
@@ -67,36 +73,77 @@ def select(
 
 
 def run_here(settings: Settings, selection: Selection, console: Console) -> dict[str, Any]:
-    """Materialise in this process, one chain after another, recorded in the Dagster instance."""
+    """Materialise in this process, one chain after another, recorded in the Dagster instance.
+
+    Args:
+        settings: the project's.
+        selection: what to materialise.
+        console: where progress is shown; not where the answer is printed.
+
+    Returns:
+        `status`, how many `partitions`, the ids of the `runs`, `new_rows`, and `errors`, a sentence each.
+    """
     from ingestion_assets.definitions import build
 
-    job = (
-        build(settings)
-        .get_repository_def()
-        .get_implicit_job_def_for_assets([dg.AssetKey(name.split("/")) for name in selection.assets])
-    )
-    if job is None:
-        raise Misconfigured("sources.yaml asks for nothing: it has no chains")
-    failed: list[str] = []
     runs: list[str] = []
-    with _instance(settings) as instance, _progress(console) as progress:
-        bar = progress.add_task("backfill", total=len(selection.days))
-        for chain, (first, last) in selection.days.items():
-            progress.update(bar, description=f"{chain} {first}…{last}")
+    errors: list[str] = []
+    with _instance(settings) as instance, Bar(console) as bar:
+        keys = [dg.AssetKey(name.split("/")) for name in selection.assets]
+        repository = build(settings, on_commit=bar.committed).get_repository_def()
+        job = repository.get_implicit_job_def_for_assets(
+            keys
+        )  # it holds all assets: each run selects its own
+        if job is None:
+            raise Misconfigured("sources.yaml asks for nothing: it has no chains")
+        for chain, (first, last) in selection.runs():
+            bar.begin(f"{chain} {first}…{last}")
             ends = {
                 "dagster/asset_partition_range_start": partitions.key(chain, first),
                 "dagster/asset_partition_range_end": partitions.key(chain, last),
             }
-            result = job.execute_in_process(instance=instance, tags=ends, raise_on_error=False)
+            result = job.execute_in_process(
+                instance=instance, tags=ends, asset_selection=keys, raise_on_error=False, run_config=QUIET
+            )
             runs.append(result.run_id)
-            if not result.success:
-                failed.append(chain)
-            progress.advance(bar)
+            errors += [f"{chain}: {said}" for said in _errors(result)]
+            if _interrupted(instance, result.run_id):
+                break
     return {
-        "status": "FAILED: " + ", ".join(failed) if failed else "COMPLETED_SUCCESS",
+        "status": "COMPLETED_FAILED" if errors else "COMPLETED_SUCCESS",
         "partitions": len(selection.partition_keys()),
         "runs": runs,
+        "new_rows": bar.rows,
+        "errors": errors,
     }
+
+
+# Every event is in Dagster's storage; what went wrong is said by us, once, without a traceback.
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def _errors(result: dg.ExecuteInProcessResult) -> list[str]:
+    found: list[str] = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            failed = event.step_failure_data
+            said = failed.user_failure_data and failed.user_failure_data.description
+            found.append(f"{event.step_key}: {said or _cause(failed.error)}")
+    if not result.success and not found:
+        ended = next(event for event in reversed(result.all_events) if event.is_failure)
+        found.append(_cause(ended.job_failure_data.error))
+    return found
+
+
+def _cause(error: Any) -> str:
+    """The first line of the error that an error came from."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return "it failed" if error is None else error.message.strip().split("\n")[0]
+
+
+def _interrupted(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.tags.get("dagster/failure_reason") == "UNEXPECTED_TERMINATION"
 
 
 @contextmanager
@@ -105,15 +152,40 @@ def _instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
+class Bar:
+    """What a person sees while it runs: one line that changes with every committed batch."""
+
+    def __init__(self, console: Console) -> None:
+        self.rows = 0
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console
+        )
+        self._what = "backfill"
+        self._line = self._progress.add_task(self._what, total=None)
+
+    def __enter__(self) -> Self:
+        """Show it."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave its last state on the screen."""
+        self._progress.stop()
+
+    def begin(self, what: str) -> None:
+        """Another run begins."""
+        self._what = what
+        self._show("")
+
+    def committed(self, stream: Stream, batch: Batch, tally: Tally) -> None:
+        """One batch is stored."""
+        self.rows += tally.inserted
+        asset, position = stream.key.split("/")[1], getattr(batch.mark, "hi", "")
+        self._show(f" · {asset} {position}")
+
+    def _show(self, where: str) -> None:
+        text = f"{self._what}{where} · {self.rows:,} new"
+        self._progress.update(self._line, description=text)
 
 
 LAUNCH = """
@@ -182,7 +254,10 @@ def _graphql(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         raise Transient(
             f"the Dagster UI at {url} does not answer ({error}): start it with `ingestion up`, or use --here"
         ) from error
-    body = response.json()
+    try:
+        body = response.json()
+    except ValueError as error:
+        raise Misconfigured(f"what answers at {url} is not the Dagster UI: --url names it") from error
     if body.get("errors"):
         raise Misconfigured(f"Dagster refuses: {body['errors'][0]['message']}")
     data: dict[str, Any] = body["data"]

@@ -1,19 +1,26 @@
 """The command `ingestion`: what an engineer does from a terminal. Every verb that prints takes `--json`."""
 
 import dataclasses
+import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ingestion_assets.engine.errors import IngestionError, Misconfigured
 from ingestion_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from ingestion_assets.report import Status
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +34,14 @@ ChainOption = Annotated[str | None, typer.Option("--chain", help="Only this chai
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
 console = Console()
+narration = Console(stderr=True)  # progress and errors: what is piped on is the answer alone
+
+
+@app.callback()
+def main() -> None:
+    """Raw records into Postgres."""
+    # The embedded Postgres asks for a folder that containers do not have, and is content with another one.
+    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
 
 
 @contextmanager
@@ -35,7 +50,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (IngestionError, TimeoutError) as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: ", end="")
+        narration.print(f"[red]{type(error).__name__}[/red]: ", end="")
         print(error, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
         raise typer.Exit(1) from error
 
@@ -86,8 +101,13 @@ def status(chain: ChainOption = None, as_json: Json = False) -> None:
     from ingestion_assets import report
 
     with _explained(), _store() as (settings, store):
+        _known_chain(settings, chain)
         found = [line for line in report.status(settings, store) if chain in (None, line.chain)]
-        _print([dataclasses.asdict(line) for line in found], as_json=as_json)
+        if as_json:
+            _print([dataclasses.asdict(line) for line in found], as_json=True)
+            return
+        for name, lines in itertools.groupby(found, key=lambda line: line.chain):
+            _print_status(name, list(lines))
 
 
 @app.command()
@@ -98,9 +118,11 @@ def gaps(chain: ChainOption = None, as_json: Json = False) -> None:
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
         found = report.gaps(settings, store, chain)
-        _print([dataclasses.asdict(gap) for gap in found], as_json=as_json)
-        if not as_json:
-            typer.echo(f"{len(found)} gaps, {report.blocks(found)} blocks")
+        if as_json:
+            _print([dataclasses.asdict(gap) for gap in found], as_json=True)
+            return
+        _print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in found)
+        typer.echo(f"{len(found):,} gaps, {report.blocks(found):,} blocks")
 
 
 @app.command()
@@ -112,10 +134,12 @@ def replay(
 
     with _explained(), _store() as (_settings, store):
         reopened = dead_letters.replay(store, streams)
-        _print(
-            [{"stream": key, "lo": lo, "hi": hi} for key, ranges in reopened.items() for lo, hi in ranges],
-            as_json=as_json,
-        )
+        found = [(key, lo, hi) for key, ranges in reopened.items() for lo, hi in ranges]
+        if as_json:
+            _print([{"stream": key, "lo": lo, "hi": hi} for key, lo, hi in found], as_json=True)
+            return
+        _print_ranges((*one, "") for one in found)
+        typer.echo(f"{len(found):,} ranges will be read again by the next sync or backfill")
 
 
 @app.command()
@@ -142,11 +166,19 @@ def backfill(
         _known_chain(settings, chain)
         selection = backfills.select(settings, asset, chain, _date(first), _date(last))
         if here:
-            _print([backfills.run_here(settings, selection, console)], as_json=as_json)
+            done = backfills.run_here(settings, selection, narration)
+            _print(
+                [done] if as_json else [done | {"runs": len(done["runs"]), "errors": len(done["errors"])}],
+                as_json=as_json,
+            )
+            for said in done["errors"]:
+                print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
+            if done["errors"]:
+                raise typer.Exit(1)
             return
         launched = backfills.launch(url, selection)
         if wait:
-            launched = backfills.wait(url, launched["id"], console)
+            launched = backfills.wait(url, launched["id"], narration)
         _print([launched], as_json=as_json)
         if launched["status"] not in ("REQUESTED", "COMPLETED_SUCCESS"):
             raise typer.Exit(1)
@@ -187,12 +219,56 @@ def _print(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if not rows:
         typer.echo("nothing")
         return
-    table = Table(box=None, header_style="bold")
-    for name, value in rows[0].items():
-        table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int) else "left")
+    _print_table(rows)
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table whose numbers are never cut or broken."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in rows[0]:
+        is_number = all(isinstance(row[name], int | None) for row in rows)
+        table.add_column(
+            name.replace("_", " "),
+            justify="right" if is_number else "left",
+            no_wrap=is_number,
+            overflow="fold",
+        )
     for row in rows:
-        table.add_row(*("–" if value is None else _cell(value) for value in row.values()))
+        table.add_row(*(Text("–" if value is None else _cell(value)) for value in row.values()))
     console.print(table)
+
+
+def _print_status(chain: str, lines: "Sequence[Status]") -> None:
+    """One chain: what is true of all its streams above, and what differs below. 80 columns are enough."""
+    first = lines[0]
+    looked = (
+        "not looked at yet"
+        if first.final is None
+        else f"final block {first.final:,} at {_cell(first.checked_at)} UTC"
+    )
+    typer.echo(f"{chain}: {first.streams} accounts, {looked}")
+    _print_table(
+        [
+            {
+                "asset": f"  {line.asset}",
+                "records": line.records,
+                "covered to": line.covered_to,
+                "lag": line.lag_blocks,
+                "holes": line.holes,
+                "unproved": line.unproved,
+                "dead": line.dead_letters,
+            }
+            for line in lines
+        ]
+    )
+
+
+def _print_ranges(found: Iterable[tuple[str, int, int, str]]) -> None:
+    """Ranges below the stream that they are missing from; stream keys are never cut, so that they can be copied."""
+    for stream, ranges in itertools.groupby(found, key=itemgetter(0)):
+        typer.echo(stream)
+        for _, lo, hi, reason in ranges:
+            typer.echo(f"  {lo:,}–{hi:,}  {reason}".rstrip())
 
 
 def _cell(value: object) -> str:

@@ -6,15 +6,20 @@ import dagster as dg
 
 from ingestion_assets import migrations
 from ingestion_assets.engine import database as postgres
-from ingestion_assets.orchestration import jobs, partitions, resources, schedules
+from ingestion_assets.orchestration import jobs, partitions, resources, schedules, sensors
 from ingestion_assets.orchestration.ingest import STORE
+from ingestion_assets.orchestration.io_manager import OnCommit
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.evm import assets as evm
 from ingestion_assets.sources.evm import tables as evm_tables
 
 
-def build(settings: Settings) -> dg.Definitions:
+def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Definitions:
     """The definitions for these settings. Asks neither a database nor a source; tests call it with their own.
+
+    Args:
+        settings: from the environment, or a test's own.
+        on_commit: told of every committed batch of the runs in this process.
 
     Raises:
         Misconfigured: sources.yaml is not right; the message says where.
@@ -33,12 +38,13 @@ def build(settings: Settings) -> dg.Definitions:
                 dg.DefaultScheduleStatus.RUNNING if settings.automate else dg.DefaultScheduleStatus.STOPPED
             )
         ],
+        sensors=[sensors.resume_lost_runs()] if chains else [],
         resources={
             resources.DATABASE: resources.database(
                 settings.database_url, lambda url: postgres.migrate(url, migrations.SCRIPTS)
             ),
             STORE: resources.io_manager(
-                {table.fullname: table for table in evm_tables.metadata.tables.values()}
+                {table.fullname: table for table in evm_tables.metadata.tables.values()}, on_commit
             ),
         },
         # One process for each run: a second one per step doubles the cost of a run that has one kind of step.

@@ -4,6 +4,7 @@ The function says *what* to read and returns at once; the IO manager drains it, 
 as "handling the output", and its RetryPolicy covers it.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ RETRY = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, j
 
 # Launching a run writes one planned event for each partition: so many keep a launch under two seconds on
 # Postgres (benchmarks/launch.py), and a backfill of years is still a handful of scans.
-MAX_PARTITIONS_PER_RUN = 400
+MAX_PARTITIONS_PER_RUN = 250
 
 Unprovable = Mapping[str, tuple[Unproved, ...]]
 
@@ -50,6 +51,7 @@ def ingest(
     group_name: str,
     required_resource_keys: set[str],
     description: str,
+    retry_policy: dg.RetryPolicy = RETRY,
 ) -> Callable[[Callable[[dg.AssetExecutionContext], Ingestion]], dg.AssetsDefinition]:
     """Make an asset of a function that returns an `Ingestion`.
 
@@ -61,23 +63,28 @@ def ingest(
         group_name: the source family.
         required_resource_keys: what the function reads from `context.resources`.
         description: Markdown, for the UI.
+        retry_policy: attempts inside a run, for what is Transient.
     """
-    return dg.asset(
-        key=key.split("/"),
-        io_manager_key=STORE,
-        partitions_def=partitions_def,
-        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=MAX_PARTITIONS_PER_RUN),
-        retry_policy=RETRY,
-        group_name=group_name,
-        kinds={"postgres"},
-        required_resource_keys=required_resource_keys,
-        description=description,
-        metadata={
-            "dagster/table_name": table.fullname,
-            "dagster/column_schema": column_schema(table),
-            "partition_expr": time_column,
-        },
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", dg.BetaWarning
+        )  # backfill policies are; the version of Dagster is pinned
+        return dg.asset(
+            key=key.split("/"),
+            io_manager_key=STORE,
+            partitions_def=partitions_def,
+            backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=MAX_PARTITIONS_PER_RUN),
+            retry_policy=retry_policy,
+            group_name=group_name,
+            kinds={"postgres"},
+            required_resource_keys=required_resource_keys,
+            description=description,
+            metadata={
+                "dagster/table_name": table.fullname,
+                "dagster/column_schema": column_schema(table),
+                "partition_expr": time_column,
+            },
+        )
 
 
 def column_schema(table: sa.Table) -> dg.TableSchema:

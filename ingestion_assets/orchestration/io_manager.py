@@ -4,11 +4,10 @@ What a run reports is decided here: which partitions became whole, with which nu
 error is worth another attempt.
 """
 
-import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -27,7 +26,20 @@ from ingestion_assets.orchestration.partitions import in_span, rows_by_partition
 
 REPORT_EVERY = 30.0  # seconds between lines of progress: each is a row in Dagster's event log
 
-log = logging.getLogger(__name__)
+CODE_SERVER = (
+    ".dagster/grpc_info"  # tag in which Dagster keeps the address of the code server that started a run
+)
+
+OnCommit = Callable[[Stream, Batch, Tally], None]
+
+
+class Stopped(dg.DagsterError, dg.DagsterExecutionInterruptedError):
+    """The run was told to stop, and did, between two batches.
+
+    To Dagster it is an interruption: no further step begins, and the run ends CANCELED if a person had asked for
+    that, otherwise (Ctrl-C, a deploy) as a FAILURE of the kind that run retries repeat, although they leave failed steps
+    alone. It is a DagsterError because nothing else passes the RetryPolicy, which would begin again at once.
+    """
 
 
 class StoreIOManager(dg.IOManager):
@@ -37,46 +49,66 @@ class StoreIOManager(dg.IOManager):
         store: where batches are committed.
         engine: for counting and reading rows.
         tables: our tables by name, `raw.evm_transactions`.
+        on_commit: told of every committed batch.
     """
 
-    def __init__(self, store: Store, engine: sa.Engine, tables: Mapping[str, sa.Table]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: sa.Engine,
+        tables: Mapping[str, sa.Table],
+        *,
+        on_commit: OnCommit | None = None,
+    ) -> None:
         self._store = store
         self._engine = engine
         self._tables = tables
+        self._on_commit = on_commit
         self._stopped_runs: set[str] = set()
 
     def handle_output(self, context: dg.OutputContext, obj: Ingestion) -> None:
         """Drain, then report each partition that is whole.
 
         Raises:
-            Failure: a person must act, or the run was stopped; it is not retried.
+            Failure: a person must act; it is not retried.
+            Stopped: the run was asked to end.
             RetryRequested: the source told us when to come back.
             Transient: the RetryPolicy decides.
         """
-        if context.run_id in self._stopped_runs:
-            raise dg.Failure("the run was stopped before this asset began", allow_retries=False)
+        if self._must_not_begin(context):
+            raise Stopped("the run was stopped before this asset was read")
         started, requests = time.monotonic(), sent.total()
-        progress = Progress(context)
+        progress = Progress(context, self._on_commit)
+        # Signals are held back until all is reported: an exception in the middle of that would be taken for
+        # an error, and the RetryPolicy would do again what is done.
         with stop_requests() as stop:
-            drained = self._drain(obj, stop, progress)
-        run_metadata = {
-            **_numbers(drained.tally),
-            "requests": sent.total() - requests,
-            "seconds": round(time.monotonic() - started, 2),
-        }
-        context.log.info(
-            "%d batches, %d records: %d new, %d known, %d rejected; %d requests",
-            drained.tally.batches, drained.tally.fetched, drained.tally.inserted,
-            drained.tally.duplicate, drained.tally.rejected, run_metadata["requests"],
-        )  # fmt: skip
-        if drained.stopped:
-            self._stopped_runs.add(context.run_id)
-            raise dg.Failure(
-                "stopped between two batches: all that was committed stays, and the next run goes on from there",
-                metadata=run_metadata,
-                allow_retries=False,
-            )
-        self._report(context, obj, drained, run_metadata)
+            try:
+                drained = self._drain(obj, stop, progress)
+                run_metadata = {
+                    **_numbers(drained.tally),
+                    "requests": sent.total() - requests,
+                    "seconds": round(time.monotonic() - started, 2),
+                }
+                context.log.info(
+                    "%d batches, %d records: %d new, %d known, %d rejected; %d requests",
+                    drained.tally.batches, drained.tally.fetched, drained.tally.inserted,
+                    drained.tally.duplicate, drained.tally.rejected, run_metadata["requests"],
+                )  # fmt: skip
+                if drained.stopped:
+                    raise Stopped(
+                        "stopped between two batches: all that was committed stays, and the next run goes on from there"
+                    )
+                self._report(context, obj, drained, run_metadata)
+            finally:
+                if stop.is_set():
+                    self._stopped_runs.add(context.run_id)
+
+    def _must_not_begin(self, context: dg.OutputContext) -> bool:
+        """Whether the run was asked to end while nobody listened: after the last drain, or in an asset's body."""
+        if context.run_id in self._stopped_runs:
+            return True
+        run = context.step_context.instance.get_run_by_id(context.run_id)
+        return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
     def _drain(self, obj: Ingestion, stop: threading.Event, progress: "Progress") -> Drained:
         try:
@@ -157,16 +189,19 @@ def _numbers(tally: Tally) -> dict[str, int]:
 
 
 class Progress:
-    """Says every half minute how far the drain is."""
+    """Says every half minute how far the drain is, and tells `on_commit` of every batch."""
 
-    def __init__(self, context: dg.OutputContext) -> None:
+    def __init__(self, context: dg.OutputContext, on_commit: OnCommit | None = None) -> None:
         self._context = context
+        self._on_commit = on_commit
         self._total = Tally()
         self._said_at = time.monotonic()
 
     def __call__(self, stream: Stream, batch: Batch, tally: Tally) -> None:
         """One batch is committed."""
         self._total.add(tally)
+        if self._on_commit is not None:
+            self._on_commit(stream, batch, tally)
         if time.monotonic() - self._said_at >= REPORT_EVERY:
             self._said_at = time.monotonic()
             self._context.log.info(

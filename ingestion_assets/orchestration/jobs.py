@@ -52,10 +52,11 @@ def forget_superseded_syncs(context: dg.OpExecutionContext, config: TidyConfig) 
     before = datetime.now(UTC) - timedelta(hours=config.keep_hours)
     kept: set[tuple[str | None, ...]] = set()
     forgotten = 0
-    records = context.instance.get_run_records(
-        dg.RunsFilter(tags={SYNC: []}, statuses=[dg.DagsterRunStatus.SUCCESS])
-    )
-    for record in records:  # newest first
+    chains = [chain for _, values in context.instance.get_run_tags(tag_keys=[SYNC]) for chain in values]
+    if not chains:
+        return
+    syncs = dg.RunsFilter(tags={SYNC: sorted(chains)}, statuses=[dg.DagsterRunStatus.SUCCESS])
+    for record in context.instance.get_run_records(syncs):  # newest first
         tags = record.dagster_run.tags
         days = (tags.get(PARTITION), tags.get(RANGE_START), tags.get(RANGE_END))
         if days in kept and record.create_timestamp < before:

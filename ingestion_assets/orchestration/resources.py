@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ingestion_assets.engine import database as postgres
 from ingestion_assets.engine.store import Store, connection_pool
-from ingestion_assets.orchestration.io_manager import StoreIOManager
+from ingestion_assets.orchestration.io_manager import OnCommit, StoreIOManager
 
 DATABASE = "database"  # resource key
 
@@ -41,12 +41,12 @@ def database(url: Callable[[], str], migrate: Callable[[str], None]) -> dg.Resou
     )
 
 
-def io_manager(tables: Mapping[str, sa.Table]) -> dg.IOManagerDefinition:
-    """The resource `store`: drains streams into our tables."""
+def io_manager(tables: Mapping[str, sa.Table], on_commit: OnCommit | None = None) -> dg.IOManagerDefinition:
+    """The resource `store`: drains streams into our tables, and tells `on_commit` of every batch."""
 
     def opened(context: dg.InitResourceContext) -> StoreIOManager:
         opened_database: Database = getattr(context.resources, DATABASE)
-        return StoreIOManager(opened_database.store, opened_database.engine, tables)
+        return StoreIOManager(opened_database.store, opened_database.engine, tables, on_commit=on_commit)
 
     return dg.IOManagerDefinition(
         opened,

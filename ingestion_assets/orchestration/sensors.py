@@ -3,8 +3,8 @@
 https://docs.dagster.io/guides/automate/sensors
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
@@ -83,5 +83,61 @@ def overlaps(tags: Mapping[str, str], chain: str, span: tuple[date, date]) -> bo
     first, last = tags.get(RANGE_START) or tags.get(PARTITION), tags.get(RANGE_END) or tags.get(PARTITION)
     if first is None or last is None or "|" not in first:
         return False
-    (run_chain, run_first), (_, run_last) = partitions.parse(first), partitions.parse(last)
-    return run_chain == chain and run_first <= span[1] and span[0] <= run_last
+    (first_chain, first_day), (last_chain, last_day) = partitions.parse(first), partitions.parse(last)
+    # A range over two dimensions is the product of both, and the chains are in the order of their names.
+    return first_chain <= chain <= last_chain and first_day <= span[1] and span[0] <= last_day
+
+
+LOST_FOR = timedelta(days=7)  # so long a run is looked for whose retry was lost
+
+KEPT_TAGS = (PARTITION, RANGE_START, RANGE_END, SYNC, "dagster/backfill")
+
+
+def resume_lost_runs() -> dg.SensorDefinition:
+    """A sensor that runs again what Dagster meant to retry and could not.
+
+    Dagster's own retry of an interrupted run is tried once. If the code server is down at that moment, as in
+    every deploy, Dagster marks the run as "will not retry" and forgets it. A sensor lives in the code server, so
+    it looks when there is one. It reads no source, and finishes only what was asked for, so it is always on.
+    """
+
+    @dg.sensor(
+        name="resume_lost_runs",
+        asset_selection=dg.AssetSelection.all(),
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Runs again what was interrupted and could not be retried because the code server was down.",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        # The run key, which Dagster remembers for ever, is what is wanted here: each run is resumed once.
+        requests = [
+            dg.RunRequest(
+                run_key=run.run_id,
+                asset_selection=sorted(run.asset_selection or ()),
+                tags={tag: run.tags[tag] for tag in KEPT_TAGS if tag in run.tags},
+            )
+            for run in lost(context.instance, datetime.now(UTC) - LOST_FOR)
+        ]
+        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("no run was lost")
+
+    return look
+
+
+def lost(instance: dg.DagsterInstance, since: datetime) -> Iterator[dg.DagsterRun]:
+    """Runs that failed by interruption, that Dagster gave up although they had attempts left."""
+    given_up = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE], tags={"dagster/will_retry": "false"}, updated_after=since
+    )
+    for run in instance.get_runs(given_up):
+        backfill = (
+            instance.get_backfill(run.tags["dagster/backfill"]) if "dagster/backfill" in run.tags else None
+        )
+        if (
+            run.asset_selection
+            and run.tags.get("dagster/failure_reason") in (None, "UNEXPECTED_TERMINATION")
+            and int(run.tags.get("dagster/retry_number", 0)) < instance.run_retries_max_retries
+            and "dagster/auto_retry_run_id" not in run.tags
+            and run.remote_job_origin is not None  # somebody's own process is not ours to start again
+            and (backfill is None or backfill.status.value not in ("CANCELING", "CANCELED"))
+        ):
+            yield run
