@@ -124,11 +124,13 @@ class Supervisor:
         return "\n".join(path.read_text(errors="replace").splitlines()[-20:]) if path.exists() else "(empty)"
 
     def end(self) -> None:
-        """End everything, last started first: runs stop between two batches, and nothing is left behind."""
+        """End everything, one after another and last started first: so the daemon does not see the rest go.
+
+        Runs stop between two batches, and nothing is left behind.
+        """
         for service in reversed(self._services):
             self._signal(service, signal.SIGINT)
-        deadline = time.monotonic() + GRACE
-        for service in reversed(self._services):
+            deadline = time.monotonic() + GRACE
             while self._is_alive(service) and time.monotonic() < deadline:
                 time.sleep(0.05)
             self._signal(service, signal.SIGKILL)

@@ -17,6 +17,8 @@ from typing import Protocol
 from ingestion_assets.engine.errors import QuotaExhausted
 from ingestion_assets.engine.store import Connection, Store
 
+PATIENCE = 300.0  # seconds that a run sits out; a budget that pauses for longer is parked, and the run ends
+
 Held = tuple[int, datetime]  # a slot, and until when it is ours
 
 
@@ -68,7 +70,7 @@ class SharedBudget:
         """Hold a slot for one request.
 
         Raises:
-            QuotaExhausted: the day's budget is used up.
+            QuotaExhausted: the day's budget is used up, or the provider has parked it.
         """
         slot, until = self._occupy()
         try:
@@ -81,14 +83,23 @@ class SharedBudget:
         self.store.transaction(lambda c: c.execute(_PAUSE, [self.name, seconds]))
 
     def shrink(self, requests: int) -> None:
-        """The provider says that it allows fewer requests per window: take that for a day, in every process."""
-        self.store.transaction(lambda c: c.execute(_SHRINK, [self.name, requests]))
+        """The provider says that it allows fewer requests per window: take that for a day, in every process.
+
+        One request always stays: a budget of none would silence us for the day, and us alone.
+        """
+        self.store.transaction(lambda c: c.execute(_SHRINK, [self.name, max(1, requests)]))
 
     def _occupy(self) -> Held:
         while True:
             held, wait = self.store.transaction(self._try)
             if held is not None:
                 return held
+            if wait > max(PATIENCE, 2 * self.window):
+                until = datetime.now(UTC) + timedelta(seconds=wait)
+                raise QuotaExhausted(
+                    f"{self.name} is parked: its provider wants no request before {until:%Y-%m-%d %H:%M} UTC",
+                    until=until,
+                )
             self.sleep(max(wait, 0.005))
 
     def _try(self, connection: Connection) -> tuple[Held | None, float]:

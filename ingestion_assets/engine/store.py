@@ -136,6 +136,14 @@ class Store:
         """The gaps that the source could not prove whole when it was last asked, by stream."""
         return self._ranges("unproved", streams)
 
+    def evidence(self, streams: Iterable[str], lo: int, hi: int) -> dict[str, int]:
+        """How many of these streams have coverage of each level of evidence between `lo` and `hi`."""
+        query = (
+            "SELECT evidence, count(DISTINCT stream) FROM ops.coverage"
+            " WHERE stream = ANY(%s) AND hi >= %s AND lo <= %s GROUP BY 1 ORDER BY 1"
+        )
+        return dict(self.transaction(lambda c: c.execute(query, [list(streams), lo, hi]).fetchall()))
+
     def holes(self, prefix: str) -> dict[str, Ranges]:
         """Uncovered ranges between covered ones, for the streams whose key begins with `prefix`."""
         found: dict[str, Ranges] = {}

@@ -21,6 +21,7 @@ from ingestion_assets.engine.errors import Permanent, Transient
 from ingestion_assets.engine.http import sent
 from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Batch, Drained, Stream, Tally
+from ingestion_assets.orchestration import metadata
 from ingestion_assets.orchestration.ingest import RETRY, Ingestion
 from ingestion_assets.orchestration.partitions import in_span, rows_by_partition, spans
 
@@ -85,7 +86,7 @@ class StoreIOManager(dg.IOManager):
             try:
                 drained = self._drain(obj, stop, progress)
                 run_metadata = {
-                    **_numbers(drained.tally),
+                    **metadata.numbers(drained.tally),
                     "requests": sent.total() - requests,
                     "seconds": round(time.monotonic() - started, 2),
                 }
@@ -137,14 +138,19 @@ class StoreIOManager(dg.IOManager):
         counts = rows_by_partition(self._engine, table, time_column, keys)
         unproved = set(obj.partitions_of(drained.unproved)) if drained.unproved else set()
         step = context.step_context
+        of_run = {
+            "dagster/row_count": metadata.row_count(self._engine, table),
+            **metadata.coverage(self._store, obj.streams),
+            **run_metadata,
+        }
         for key in keys:
-            metadata = {"dagster/partition_row_count": counts.get(key, 0), **run_metadata}
+            of_partition = {"dagster/partition_row_count": counts.get(key, 0), **of_run}
             if not drained.unproved:
-                step.add_asset_metadata(metadata=metadata, asset_key=context.asset_key, partition_key=key)
+                step.add_asset_metadata(metadata=of_partition, asset_key=context.asset_key, partition_key=key)
             elif key not in unproved:
                 # The step is about to fail for the sake of others: this partition is whole nevertheless.
                 context.log_event(
-                    dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata)
+                    dg.AssetMaterialization(context.asset_key, partition=key, metadata=of_partition)
                 )
         if drained.unproved:
             reasons = [f"{stream}: {gap.reason}" for stream, gaps in drained.unproved.items() for gap in gaps]
@@ -174,18 +180,8 @@ class StoreIOManager(dg.IOManager):
             return pd.read_sql(query, connection, coerce_float=False)
 
     def _table(self, context: dg.OutputContext | None) -> tuple[sa.Table, str]:
-        metadata = (context.definition_metadata if context else None) or {}
-        return self._tables[metadata["dagster/table_name"]], metadata["partition_expr"]
-
-
-def _numbers(tally: Tally) -> dict[str, int]:
-    return {
-        "fetched": tally.fetched,
-        "inserted": tally.inserted,
-        "duplicate": tally.duplicate,
-        "rejected": tally.rejected,
-        "batches": tally.batches,
-    }
+        said = (context.definition_metadata if context else None) or {}
+        return self._tables[said["dagster/table_name"]], said["partition_expr"]
 
 
 class Progress:

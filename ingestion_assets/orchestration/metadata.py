@@ -1,0 +1,60 @@
+"""Metadata. Belongs here: what a materialisation says about itself, under the names that the UI plots.
+
+https://docs.dagster.io/guides/build/assets/metadata-and-tags/table-metadata
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+
+from ingestion_assets.engine.coverage import difference, size, union
+from ingestion_assets.engine.store import Store
+from ingestion_assets.engine.stream import Stream, Tally
+
+COUNTED = 1_000_000  # rows up to which a table is counted; beyond, Postgres's own estimate has to do
+
+
+def numbers(tally: Tally) -> dict[str, int]:
+    """What was read and stored: four different numbers, and how many commits they took."""
+    return {
+        "fetched": tally.fetched,
+        "inserted": tally.inserted,
+        "duplicate": tally.duplicate,
+        "rejected": tally.rejected,
+        "batches": tally.batches,
+    }
+
+
+def coverage(store: Store, streams: Sequence[Stream]) -> dict[str, Any]:
+    """How much of what the streams want is covered, and by which evidence. Positions are summed over streams."""
+    wanted = {stream.key: stream.wanted() for stream in streams}
+    whole = union(one for ranges in wanted.values() for one in ranges)
+    if not whole:
+        return {}
+    covered = store.covered(wanted)
+    missing = sum(size(difference(ranges, covered.get(key, ()))) for key, ranges in wanted.items())
+    return {
+        "coverage": dg.MetadataValue.json(
+            {
+                "from": whole[0][0],
+                "to": whole[-1][1],
+                "streams": len(wanted),
+                "missing": missing,
+                "evidence": store.evidence(wanted, whole[0][0], whole[-1][1]),
+            }
+        )
+    }
+
+
+def row_count(engine: sa.Engine, table: sa.Table) -> int:
+    """The rows of a table: exact while that is cheap."""
+    with engine.connect() as connection:
+        estimate = connection.scalar(
+            sa.text("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(:name)"),
+            {"name": table.fullname},
+        )
+        if estimate is not None and estimate > COUNTED:
+            return int(estimate)
+        return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
