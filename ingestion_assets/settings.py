@@ -5,7 +5,7 @@ Whoever needs a setting is given it; the code location, the CLI and Dagster's st
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ class Settings:
 
     home: Path  # DAGSTER_HOME
     sources_file: Path  # INGESTION_SOURCES
-    database: str | None  # INGESTION_DATABASE_URL; None: the embedded server
+    database: str | None = field(
+        repr=False
+    )  # INGESTION_DATABASE_URL, with its password; None: the embedded server
     automate: bool  # INGESTION_AUTOMATE: sensors and schedules begin switched on
     variables: Mapping[str, str] = field(repr=False)  # where the key variables of sources.yaml are looked up
 
@@ -74,22 +76,43 @@ def read_sources(path: Path) -> Sources:
     except UnicodeDecodeError as error:
         raise Misconfigured(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from error
     try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise Misconfigured(f"{path}{line}: this is no YAML: {getattr(error, 'problem', error)}") from error
-    _refuse_twins(path, tree)
+        loader = _Loader(text)
+        tree = loader.get_single_node()
+        content = {} if tree is None else loader.construct_document(tree)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Misconfigured(f"{path}:{line}: this is no YAML: it holds U+{error.character:04X}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise Misconfigured(f"{path}:{line}: this is no YAML: {error.problem or error.context}") from error
+    _refuse_twins(path, tree, ())
     try:
         return Sources.model_validate({} if content is None else content)
     except ValidationError as error:
-        found = [f"{path}:{_line(tree, detail['loc'])}: {_explain(detail)}" for detail in error.errors()]
+        details = error.errors()
+        found = [
+            f"{path}:{_line(tree, detail['loc'])}: {_explain(detail)}"
+            for detail in details
+            if not _follows_from_another(detail, details)
+        ]
         raise Misconfigured("\n".join(found)) from error
 
 
-def _refuse_twins(path: Path, node: yaml.Node | None) -> None:
+class _Loader(yaml.SafeLoader):
+    """Leaves a scalar that only looks like a date or a number as text, so that the checks can say where it stands."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in yaml
+        try:
+            return super().construct_object(node, deep=deep)
+        except ValueError:
+            return node.value
+
+
+def _refuse_twins(path: Path, node: yaml.Node | None, above: tuple[yaml.Node, ...]) -> None:
     """A key that stands twice in one mapping: YAML would silently keep the last."""
+    if node in above:
+        raise Misconfigured(f"{path}:{node.start_mark.line + 1}: this alias stands for what it stands in")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -98,10 +121,10 @@ def _refuse_twins(path: Path, node: yaml.Node | None) -> None:
                     f"{path}:{key.start_mark.line + 1}: {key.value} stands here a second time"
                 )
             seen.add(key.value)
-            _refuse_twins(path, value)
+            _refuse_twins(path, value, (*above, node))
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_twins(path, item)
+            _refuse_twins(path, item, (*above, node))
 
 
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
@@ -111,7 +134,7 @@ def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
         if isinstance(node, yaml.MappingNode):
             match = next(((key, value) for key, value in node.value if key.value == str(step)), None)
             if match is None:
-                continue  # pydantic names the alternatives of a union too, and these are not in the file
+                break  # what is missing is not in the file
             line, node = match[0].start_mark.line, match[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
             node = node.value[step]
@@ -119,39 +142,67 @@ def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
     return line + 1
 
 
-_HINTS = {
-    "string_pattern_mismatch": "an address is 0x and 40 hexadecimal digits; a chain's name is lower-case letters, digits, - and _",
+# What pydantic calls an error -> what to write instead; everything else it says well enough.
+_WANTED = {
+    "dict_type": "a mapping of keys to values is wanted",
+    "model_type": "a mapping of keys to values is wanted",
+    "tuple_type": "a list is wanted",
+    "string_type": "text is wanted; put it in quotes",
+    "int_type": "a whole number is wanted",
+    "float_type": "a number is wanted",
+    "float_parsing": "a number is wanted",
+    "finite_number": "a number is wanted",
+    "date_type": "a date is wanted, such as 2024-01-31",
+    "date_parsing": "a date is wanted, such as 2024-01-31",
+    "date_from_datetime_parsing": "a date is wanted, such as 2024-01-31",
+    "date_from_datetime_inexact": "a date is wanted, such as 2024-01-31",
+    "url_type": "a url is wanted, such as https://api.etherscan.io/v2/api",
+    "url_parsing": "a url is wanted, such as https://api.etherscan.io/v2/api",
+    "too_short": "at least one is needed",
     "too_long": "one provider for each chain is supported so far",
+}
+_SHAPES = {
+    "chains": "a chain's name is lower-case letters, digits, - and _",
+    "addresses": "an address is 0x and 40 hexadecimal digits",
 }
 
 
+def _follows_from_another(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
+    """A list whose only item is bad is also called too short."""
+    depth = len(detail["loc"])
+    return detail["type"] == "too_short" and any(
+        len(other["loc"]) > depth and other["loc"][:depth] == detail["loc"] for other in details
+    )
+
+
 def _explain(detail: ErrorDetails) -> str:
-    where = ".".join(str(step) for step in detail["loc"])
+    steps = [step for step in detail["loc"] if step != "[key]"]
+    where = ".".join(str(step) for step in steps) or "the file"
     if detail["type"] == "extra_forbidden":
-        return f"{where} is not known here; allowed: {', '.join(_allowed(detail['loc'][:-1]))}"
-    value = _shorten(detail["input"])
-    hint = _HINTS.get(detail["type"])
-    return f"{where}: {detail['msg']} (found {value})" + (f"; {hint}" if hint else "")
+        return f"{where} is not known here; allowed: {', '.join(_allowed(steps[:-1]))}"
+    if detail["type"] == "missing":
+        return f"{where} is missing"
+    if detail["type"] == "string_pattern_mismatch":
+        wanted = next(_SHAPES[str(step)] for step in reversed(steps) if step in _SHAPES)
+    else:
+        said = detail["msg"].removeprefix("Input ").replace("should be", "must be")
+        wanted = _WANTED.get(detail["type"], said)
+    return f"{where}: {wanted} (found {_shorten(detail['input'])})"
 
 
-def _allowed(location: tuple[int | str, ...]) -> list[str]:
+def _allowed(location: Sequence[int | str]) -> list[str]:
     """The keys that the mapping at this location may hold."""
     model: Any = Sources.model_json_schema()
     definitions = model.get("$defs", {})
     for step in location:
         model = _resolve(model, definitions)
         if isinstance(step, int):
-            model = model.get("items", {})
+            model = model["items"]
         elif step in model.get("properties", {}):
             model = model["properties"][step]
-        elif "anyOf" in model:
-            model = next((m for m in model["anyOf"] if m.get("$ref", "").endswith("/" + step)), model)
-        else:
-            values = model.get("additionalProperties") or next(
-                iter(model.get("patternProperties", {}).values()), model
-            )
-            model = values if isinstance(values, dict) else model
-    return sorted(_resolve(model, definitions).get("properties", {}))
+        else:  # a mapping whose keys are names
+            model = next(iter(model["patternProperties"].values()))
+    return sorted(_resolve(model, definitions)["properties"])
 
 
 def _resolve(model: Any, definitions: Mapping[str, Any]) -> Any:
@@ -159,5 +210,5 @@ def _resolve(model: Any, definitions: Mapping[str, Any]) -> Any:
 
 
 def _shorten(value: object) -> str:
-    text = re.sub(r"\s+", " ", repr(value))
+    text = "nothing" if value is None else re.sub(r"\s+", " ", repr(value))
     return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004

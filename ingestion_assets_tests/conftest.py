@@ -1,8 +1,10 @@
 """What all tests share: one embedded Postgres for the session, and a fresh database for each test that asks."""
 
+import atexit
 import os
+import shutil
+import tempfile
 import uuid
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,26 +29,33 @@ settings.register_profile(
 settings.load_profile("ingestion")
 
 TEMPLATE = "migrated"
+FOLDER = "INGESTION_TESTS_FOLDER"  # variable
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the folder of the session's Postgres, which its workers inherit; it goes when the session ends.
+
+    Not below pytest's own folder: as root the server runs as another user, whom a second pytest would shut out.
+    """
+    if not hasattr(config, "workerinput"):
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="ingestion_tests_")
+        atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
+def postgres() -> str:
     """The url of a Postgres server with a migrated template database, shared by all pytest workers."""
-    root = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        root = root.parent
-    with fasteners.InterProcessLock(str(root / "postgres.lock")):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the wheel's own choice of folders
-            url = database.embedded(root / "postgres")
-        if not (root / "postgres.ready").exists():
+    root = Path(os.environ[FOLDER])
+    with fasteners.InterProcessLock(str(root / "lock")):
+        url = database.embedded(root / "postgres")
+        if not (root / "ready").exists():
             with psycopg.connect(url, autocommit=True) as connection:
                 for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
                     connection.execute(sql.SQL("ALTER SYSTEM SET " + setting))  # type: ignore[arg-type]
                 connection.execute("SELECT pg_reload_conf()")
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
             database.migrate(at(url, TEMPLATE), migrations.SCRIPTS)
-            (root / "postgres.ready").touch()
+            (root / "ready").touch()
     return url
 
 

@@ -47,7 +47,7 @@ def ours(path):
 
 @pytest.mark.parametrize("part", ALLOWED)
 def test_imports_point_one_way(part):
-    """definitions → {sources, api} → orchestration → engine."""
+    """From definitions → {sources, api} → orchestration → engine."""
     for path in ROOT.glob(f"{part}/**/*.py"):
         for name in ours(path):
             assert name.split(".")[0] in ALLOWED[part] | {part}, f"{name_of(path)} imports {name}"
@@ -71,7 +71,9 @@ def test_the_list_of_parts_is_complete():
 
 def test_pandas_stays_in_the_io_manager():
     """Derived assets are handed DataFrames; nobody else needs one, or pays for its import."""
-    users = {name_of(path) for path in MODULES if any(name.split(".")[0] == "pandas" for name in imports(path))}
+    users = {
+        name_of(path) for path in MODULES if any(name.split(".")[0] == "pandas" for name in imports(path))
+    }
     assert users == {"orchestration.io_manager"}
 
 

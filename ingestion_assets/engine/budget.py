@@ -17,6 +17,7 @@ from typing import Protocol
 from ingestion_assets.engine.errors import QuotaExhausted
 from ingestion_assets.engine.store import Connection, Store
 
+DAY = 86_400.0  # seconds; a header may ask for more than Postgres' calendar holds
 PATIENCE = 300.0  # seconds that a run sits out; a budget that pauses for longer is parked, and the run ends
 
 Held = tuple[int, datetime]  # a slot, and until when it is ours
@@ -79,8 +80,8 @@ class SharedBudget:
             self.store.transaction(lambda c: c.execute(_RELEASE, [self.window, self.name, slot, until]))
 
     def pause(self, seconds: float) -> None:
-        """No process uses this budget for so long: the provider asked us to wait."""
-        self.store.transaction(lambda c: c.execute(_PAUSE, [self.name, seconds]))
+        """No process uses this budget for so long: the provider asked us to wait. After a day we ask again anyway."""
+        self.store.transaction(lambda c: c.execute(_PAUSE, [self.name, min(seconds, DAY)]))
 
     def shrink(self, requests: int) -> None:
         """The provider says that it allows fewer requests per window: take that for a day, in every process.

@@ -82,7 +82,7 @@ def test_processes_together_never_pass_the_budget(upstream, database_url, projec
     requests, window = 3, 0.2
     command = [sys.executable, "-c", CLIENT, upstream.url, database_url, str(requests), str(window), "2", "3"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    processes = [subprocess.Popen(command, cwd=project, **pipes) for _ in range(3)]  # noqa: S603
+    processes = [subprocess.Popen(command, cwd=project, **pipes) for _ in range(3)]
     for process in processes:
         assert process.stdout.readline() == b"ready\n"
     for process in processes:
@@ -207,6 +207,24 @@ def test_a_pause_reaches_everybody_and_is_never_shortened(budget, database_url):
     pool.close()
 
 
+def test_a_long_pause_ends_the_run_instead_of_sleeping_in_it(budget):
+    """The error says until when, and no request is sent."""
+    use(budget)
+    budget.pause(3600)
+    with pytest.raises(QuotaExhausted, match="source is parked") as caught, budget.request():
+        raise AssertionError("it was let through")
+    assert timedelta(minutes=59) < caught.value.until - datetime.now(UTC) <= timedelta(hours=1)
+
+
+def test_no_pause_is_longer_than_a_day(budget):
+    """Whatever a source asks for: it may be a slip, or the end of the calendar."""
+    use(budget)
+    budget.pause(1e300)
+    with pytest.raises(QuotaExhausted) as caught, budget.request():
+        raise AssertionError("it was let through")
+    assert caught.value.until <= datetime.now(UTC) + timedelta(days=1)
+
+
 def test_a_pause_ends(store):
     """And then it goes on as before."""
     waits = []
@@ -238,7 +256,14 @@ def test_shrinking_reaches_everybody_even_those_with_a_request_under_way(store, 
 
 def test_a_budget_never_shrinks_to_nothing(store):
     """Whatever a source says of itself."""
-    budget = SharedBudget(store, "source", 2, 0.01, sleep=lambda s: refuse(s) if s > 1 else time.sleep(s))
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        assert len(waits) < 100
+        time.sleep(seconds)
+
+    budget = SharedBudget(store, "source", 2, 0.01, sleep=sleep)
     use(budget)
     budget.shrink(0)
     use(budget, 3)
@@ -247,10 +272,12 @@ def test_a_budget_never_shrinks_to_nothing(store):
 def test_the_slot_of_a_holder_that_died_comes_back_after_its_lease(store):
     """Not before, and not never."""
     budget = SharedBudget(store, "source", 1, 0.05, lease=0.3)
-    budget.request().__enter__()  # and nobody ever leaves it
+    dead = budget.request()
+    dead.__enter__()
     started = time.monotonic()
     use(budget)
     assert 0.3 <= time.monotonic() - started < 5
+    dead.__exit__(None, None, None)
 
 
 def test_a_holder_that_was_thought_dead_does_not_free_its_successors_slot(store, connection):

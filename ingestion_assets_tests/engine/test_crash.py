@@ -110,7 +110,7 @@ def test_a_crash_at_every_single_step_is_survived(store, connection):
 def start(url, project, step=0):
     """Another process that drains the long streams, and kills itself at a step if there is one."""
     command = [sys.executable, "-m", "ingestion_assets_tests.engine.things", url, str(step)]
-    return subprocess.Popen(command, cwd=project)  # noqa: S603
+    return subprocess.Popen(command, cwd=project)
 
 
 def test_a_process_that_is_killed_leaves_what_a_quiet_one_would(store, connection, project, shelf):

@@ -90,7 +90,7 @@ def test_several_processes_may_migrate_at_once(empty_database_url, project):
         "input(); database.migrate(sys.argv[1], migrations.SCRIPTS)"
     )
     command = [sys.executable, "-c", code, empty_database_url]
-    processes = [subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE) for _ in range(3)]  # noqa: S603
+    processes = [subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE) for _ in range(3)]
     for process in processes:
         process.stdin.write(b"\n")
         process.stdin.close()
@@ -100,7 +100,7 @@ def test_several_processes_may_migrate_at_once(empty_database_url, project):
         assert connection.execute("SELECT count(*) FROM ops.coverage").fetchone() == (0,)
 
 
-def test_a_migration_that_fails_leaves_nothing(empty_database_url, connection):
+def test_a_migration_that_fails_leaves_nothing(empty_database_url):
     """All steps are one transaction: something in its way, and the schema is as it was."""
     with psycopg.connect(empty_database_url, autocommit=True) as other:
         other.execute("CREATE SCHEMA raw")

@@ -1,9 +1,12 @@
 """The one loop: what it commits, what it says, and how it ends."""
 
+import threading
+
 import pytest
 
 from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.errors import Transient
+from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Covered, Tally, Unproved
 from ingestion_assets_tests.engine.things import Blocks, Feed, Thing, coverage, impatient, snapshot
 
@@ -98,6 +101,32 @@ def test_an_error_of_whoever_is_told_ends_the_drain_after_that_commit(store, con
     with pytest.raises(KeyboardInterrupt):
         drain([BLOCKS], store, on_commit=tell)
     assert coverage(connection) == {"blocks": ((0, 2),)}
+
+
+def test_a_stream_is_closed_at_once_when_a_commit_fails(store):
+    """It may hold a connection, and nobody will read its next page; the error is still being looked at."""
+    closed = threading.Event()
+
+    class Closing(Blocks):
+        def read(self, done):
+            try:
+                yield from super().read(done)
+            finally:
+                closed.set()
+
+    class Failing(Store):
+        def open(self, stream):
+            writer = super().open(stream)
+            writer.commit = fail
+            return writer
+
+    def fail(_batch):
+        raise Transient("full")
+
+    with pytest.raises(Transient) as caught:
+        drain([Closing("blocks", (), last=1000)], Failing(store.pool), read_ahead=0)
+    assert closed.wait(5)
+    assert caught.value.args == ("full",)
 
 
 def test_a_stream_is_told_what_is_covered_when_its_turn_comes(store):

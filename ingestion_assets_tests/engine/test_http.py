@@ -5,7 +5,7 @@ import socket
 import threading
 import traceback
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -17,6 +17,7 @@ from ingestion_assets.engine.errors import (
     IngestionError,
     Misconfigured,
     Permanent,
+    QuotaExhausted,
     RateLimited,
     Transient,
     Unauthorized,
@@ -25,7 +26,7 @@ from ingestion_assets.engine.http import Client, raise_for_status, retry_after, 
 from ingestion_assets_tests.upstream import Upstream
 
 URL = "http://source.test/api"
-SECRET = "hush/42+ä"
+HUSH = "hush/42+ä"
 NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)
 
 
@@ -38,6 +39,7 @@ class Answers:
         self.slept = []
 
     def __call__(self, request):
+        """One answer."""
         self.requests.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
@@ -45,6 +47,7 @@ class Answers:
         return answer
 
     def client(self, **options):
+        """A client on this wire, whose waits are only written down."""
         return Client(URL, transport=httpx.MockTransport(self), sleep=self.slept.append, **options)
 
 
@@ -63,8 +66,8 @@ def read(body):
 def test_an_answer_is_read():
     """The question's parameters and the secret arrive; the answer is what the reader makes of it."""
     wire = Answers(answer())
-    assert wire.client(secrets={"apikey": SECRET}).ask({"page": 1, "of": "a b"}, bytes.decode) == "fine"
-    assert dict(wire.requests[0].url.params) == {"page": "1", "of": "a b", "apikey": SECRET}
+    assert wire.client(secrets={"apikey": HUSH}).ask({"page": 1, "of": "a b"}, bytes.decode) == "fine"
+    assert dict(wire.requests[0].url.params) == {"page": "1", "of": "a b", "apikey": HUSH}
     assert wire.slept == []
 
 
@@ -203,14 +206,17 @@ class Told:
 
     @contextmanager
     def request(self):
+        """One turn."""
         self.told.append("request")
         yield
         self.told.append("answer")
 
     def pause(self, seconds):
+        """All wait."""
         self.told.append(("pause", seconds))
 
     def shrink(self, requests):
+        """Fewer are allowed."""
         self.told.append(("shrink", requests))
 
 
@@ -236,6 +242,20 @@ def test_every_attempt_takes_its_turn_and_a_rate_limit_is_told_to_all():
         ("shrink", 3),
         *turn,
     ]
+
+
+def test_a_quota_that_a_source_says_is_used_up_parks_the_budget():
+    """Until it is back: nobody asks in vain meanwhile."""
+    budget = Told()
+
+    def source(_body):
+        raise QuotaExhausted("enough for today", until=datetime.now(UTC) + timedelta(hours=1))
+
+    with pytest.raises(QuotaExhausted):
+        Answers(answer()).client(budget=budget).ask({}, source)
+    name, seconds = budget.told[-1]
+    assert name == "pause"
+    assert 3590 < seconds <= 3600
 
 
 def test_requests_are_counted_retries_included():
@@ -269,7 +289,7 @@ def echo():
 
 def leaks(text):
     """Whether a text holds the secret, plainly or as it stands in urls."""
-    return any(form in text for form in (SECRET, "hush/42", "hush%2F42", "42+%C3%A4", "42%2B"))
+    return any(form in text for form in (HUSH, "hush/42", "hush%2F42", "42+%C3%A4", "42%2B"))
 
 
 @pytest.fixture
@@ -278,15 +298,16 @@ def everything_logged(caplog):
     for name in (None, "httpx", "httpcore", "httpcore.http11", "httpcore.connection", "ingestion_assets"):
         caplog.set_level(logging.DEBUG, logger=name)
     yield caplog
-    assert caplog.records
-    for record in caplog.records:
+    records = caplog.get_records("call")
+    assert records
+    for record in records:
         assert not leaks(record.getMessage() + str(record.args) + str(record.exc_info))
 
 
 @pytest.mark.parametrize("path", ["/moved", "/broken", "/denied", "/fine"])
 def test_a_source_that_echoes_the_secret_does_not_make_us_tell_it(echo, everything_logged, path):
     """In no log record, error, traceback or repr, though status, headers and body are full of it."""
-    client = Client(echo.url + path, secrets={"apikey": SECRET}, attempts=2, sleep=lambda _: None)
+    client = Client(echo.url + path, secrets={"apikey": HUSH}, attempts=2, sleep=lambda _: None)
 
     def repeat(body):
         raise Transient(client.redact(body.decode()))
@@ -294,7 +315,7 @@ def test_a_source_that_echoes_the_secret_does_not_make_us_tell_it(echo, everythi
     with pytest.raises(IngestionError) as caught:
         client.ask({"page": 1}, repeat)
     client.close()
-    assert echo.count(apikey=SECRET) == len(echo.requests) > 0  # it did arrive
+    assert echo.count(apikey=HUSH) == len(echo.requests) > 0  # it did arrive
     assert not leaks("".join(traceback.format_exception(caught.value)))
     assert not leaks(repr(caught.value) + repr(client))
     assert everything_logged.records
@@ -312,7 +333,7 @@ def test_a_source_that_answers_in_tongues_does_not_make_us_tell_it(everything_lo
         thread = threading.Thread(target=serve)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        client = Client(url, secrets={"apikey": SECRET, "other": "hush/42+"}, attempts=1)
+        client = Client(url, secrets={"apikey": HUSH, "other": "hush/42+"}, attempts=1)
         with pytest.raises(Transient, match="cannot be reached") as caught:
             client.ask({}, read)
         thread.join(5)
@@ -325,7 +346,7 @@ def test_a_source_that_is_not_there_does_not_make_us_tell_it(everything_logged):
     """The message names the host, and why."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    client = Client(f"http://127.0.0.1:{port}/", secrets={"apikey": SECRET}, attempts=2, sleep=lambda _: None)
+    client = Client(f"http://127.0.0.1:{port}/", secrets={"apikey": HUSH}, attempts=2, sleep=lambda _: None)
     with pytest.raises(Transient, match=r"127\.0\.0\.1 cannot be reached") as caught:
         client.ask({}, read)
     client.close()
@@ -336,7 +357,7 @@ def test_a_source_that_is_not_there_does_not_make_us_tell_it(everything_logged):
 def test_a_request_that_ends_in_an_error_is_one_without_the_secret():
     """Also what httpx attaches to its own errors and answers."""
     wire = Answers(httpx.ReadTimeout("slow"), answer())
-    client = wire.client(secrets={"apikey": SECRET})
+    client = wire.client(secrets={"apikey": HUSH})
     with pytest.raises(httpx.ReadTimeout) as caught:
         client._http.get(URL, params={"page": 1})
     assert str(caught.value.request.url) == f"{URL}?page=1"
@@ -345,8 +366,8 @@ def test_a_request_that_ends_in_an_error_is_one_without_the_secret():
 
 def test_secrets_are_redacted_in_every_form_and_an_empty_one_is_none():
     """Plain, or as it stands in a url."""
-    client = Answers(answer()).client(secrets={"apikey": SECRET, "unset": ""})
-    assert client.redact(f"no {SECRET}, hush%2F42%2B%C3%A4!") == "no ***, ***!"
+    client = Answers(answer()).client(secrets={"apikey": HUSH, "unset": ""})
+    assert client.redact(f"no {HUSH}, hush%2F42%2B%C3%A4!") == "no ***, ***!"
     assert client.redact("nothing") == "nothing"
 
 

@@ -10,21 +10,21 @@ from ingestion_assets.engine.prefetch import ahead
 
 
 class Source:
-    """Counts what is asked of it. Items beyond `limit` are never given: asking for them is noticed and waits."""
+    """Counts what is asked of it, and tells when it was closed."""
 
     def __init__(self, items, error=None) -> None:
         self.items = list(items)
         self.error = error
         self.asked = 0
         self.closed = threading.Event()
-        self.changed = threading.Condition()
+        self._counting = threading.Lock()
 
     def __call__(self):
+        """The items, each counted when it is asked for."""
         try:
             for item in self.items:
-                with self.changed:
+                with self._counting:
                     self.asked += 1
-                    self.changed.notify_all()
                 yield item
             if self.error:
                 raise self.error
@@ -91,21 +91,12 @@ def test_an_error_arrives_after_the_items_before_it(depth):
     """It is the source's own, and later sources are not read."""
     error = ValueError("broken")
     later = Source("z")
-    found = []
-    with pytest.raises(ValueError, match="broken") as caught:
-        found.extend(ahead([Source("abc", error), later], depth=depth))
-    assert caught.value is error
-    assert found == [] or found == list("abc")  # extend may drop what it had; the next test counts
-    assert later.asked == 0
-
-
-@pytest.mark.parametrize("depth", [0, 2])
-def test_no_item_before_an_error_is_lost(depth):
-    """Each was given before the error was raised."""
-    items = ahead([Source("abc", ValueError("broken"))], depth=depth)
+    items = ahead([Source("abc", error), later], depth=depth)
     assert [next(items), next(items), next(items)] == list("abc")
-    with pytest.raises(ValueError, match="broken"):
+    with pytest.raises(ValueError, match="broken") as caught:
         next(items)
+    assert caught.value is error
+    assert later.asked == 0
 
 
 def test_an_error_of_opening_is_the_consumers_too():
@@ -123,8 +114,7 @@ def test_closing_early_stops_and_closes_the_readers():
     sources = [Source(range(1000)) for _ in range(3)]
     items = ahead(sources, depth=1, readers=3)
     next(items)
-    for source in sources:
-        assert settled(*sources, asked=4) or source.asked
+    assert settled(*sources, asked=4)
     items.close()
     begun = [source for source in sources if source.asked]
     assert all(source.closed.wait(5) for source in begun)
@@ -153,5 +143,8 @@ def test_a_stop_is_noticed_while_a_source_hangs():
         stop.set()
         hanging.wait(10)
 
-    assert list(ahead([source], depth=1, should_stop=stop.is_set, poll=0.01)) in ([1], [])
+    assert list(ahead([source], depth=1, should_stop=stop.is_set, poll=0.01)) in (
+        [1],
+        [],
+    )  # whichever is first
     hanging.set()

@@ -173,6 +173,7 @@ class Countdown:
         self._lock = threading.Lock()
 
     def __call__(self) -> None:
+        """One step."""
         with self._lock:
             self.left -= 1
             due = self.left == 0

@@ -45,6 +45,9 @@ def test_a_range_of_days_is_one_run_with_an_event_for_each_day(world, instance, 
         assert said["duplicate"] == pages(kind) - days.total(), "records that both accounts show"
         assert said["rejected"] == 0
         assert said["seconds"] > 0
+        assert said["dagster/row_count"] == days.total()
+        assert said["coverage"]["missing"] == 0
+        assert said["coverage"]["evidence"] == {"stated": said["coverage"]["streams"]}
     checks = result.get_asset_check_evaluations()
     assert {check.asset_key for check in checks} == set(EVM)
     assert all(check.passed for check in checks)

@@ -41,7 +41,7 @@ def test_another_process_tells_the_same_story():
     )
     here = CHAIN.rows("tokentx", CHAIN.addresses[0], 0, TOP)
     command, root = [sys.executable, "-c", program], Path(__file__).parents[2]
-    there = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)  # noqa: S603
+    there = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert there.stdout.strip() == sha256(repr(here).encode()).hexdigest()
 
 

@@ -19,7 +19,7 @@ def test_the_command_serves_until_it_is_told_to_end(end):
     """One line when ready, both chains with rows, then a quiet end with status 0."""
     command = [sys.executable, "-m", "ingestion_assets.sandbox", "--port", "0", "--days", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:  # noqa: S603
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
         line = process.stdout.readline()
         query = {"module": "account", "action": "txlist", "address": watched_addresses()[0]}
         for chain_id in CHAIN_IDS:
@@ -35,7 +35,7 @@ def test_a_taken_port_is_said_in_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         command = [sys.executable, "-m", "ingestion_assets.sandbox", "--port", port]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"sandbox: cannot listen on 127.0.0.1:{port}")
     assert len(done.stderr.splitlines()) == 1

@@ -101,7 +101,7 @@ class Chains:
         rate = provider.requests_per_second
         if rate is None and provider.requests_per_day is None:
             return Unlimited()
-        # Whole requests in a window: 3 a second are 3 in 1 s, 0.5 a second is 1 in 2 s, 2.5 are 5 in 2 s.
+        # Whole requests in a window, rounded down: 3 a second are 3 in 1 s, 2.5 are 2 in 1 s, 0.5 is 1 in 2 s.
         window = 1.0 if rate is None or rate == int(rate) else max(1.0, 1 / rate)
         requests = 1_000 if rate is None else max(1, int(rate * window))
         return SharedBudget(

@@ -141,6 +141,10 @@ class Chain:
         block = 0 if before is None else before + 1
         for _ in range(EQUAL_TIMES):
             made_at = self.provider.time_of(block)
+            if made_at is None and block <= self.final():
+                raise Transient(
+                    f"{self.name}: {self.provider.name} does not show block {block}, which is final"
+                )
             if made_at is None or made_at >= midnight:
                 return block
             block += 1

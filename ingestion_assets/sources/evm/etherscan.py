@@ -71,6 +71,10 @@ ERRORS: dict[str, Callable[[str], IngestionError]] = {
     "You are using a deprecated V1 endpoint": Misconfigured,
 }
 
+# https://ethereum.org/developers/docs/apis/json-rpc/#quantities-encoding; below 0 there is no block yet
+QUANTITY = re.compile(r"-?0x[0-9a-fA-F]{1,15}")
+BLOCK = re.compile(r"[0-9]{1,18}")
+
 NO_BLOCK = "Error! No closest block found"
 FAR_FUTURE = "Error! Block timestamp too far in the future"
 
@@ -161,12 +165,7 @@ class Etherscan:
 
     def head(self) -> int:
         """The newest block the explorer shows."""
-        number = self._rpc({"action": "eth_blockNumber"})
-        if not isinstance(number, str):
-            raise SchemaDrift(
-                f"{self._client.host}: eth_blockNumber is a hexadecimal string, found {number!r}"
-            )
-        return int(number, 16)
+        return self._rpc({"action": "eth_blockNumber"}, self._head)
 
     def tagged(self, tag: str) -> int:
         """The block its node gives this tag."""
@@ -175,12 +174,18 @@ class Etherscan:
             raise Unsupported(
                 f"{self._client.host} does not know the tag {tag!r}: give the chain a finality of {{depth: …}}"
             )
-        return int(header.number, 16)
+        return self._quantity(header.number)
 
     def time_of(self, block: int) -> datetime | None:
         """When a block was made."""
         header = self._block(hex(block))
-        return None if header is None else datetime.fromtimestamp(int(header.timestamp, 16), UTC)
+        if header is None:
+            return None
+        seconds = self._quantity(header.timestamp)
+        try:
+            return datetime.fromtimestamp(seconds, UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise SchemaDrift(f"{self._client.host}: the time of block {block} is {seconds}") from error
 
     def block_before(self, moment: datetime) -> int | None:
         """The last block not younger than `moment`. https://docs.etherscan.io/api-reference/endpoint/getblocknobytime"""
@@ -193,17 +198,31 @@ class Etherscan:
         return self._ask(params, self._block_number)
 
     def _block(self, tag: str) -> Header | None:
-        block = self._rpc({"action": "eth_getBlockByNumber", "tag": tag, "boolean": "false"})
-        if isinstance(block, str):
-            raise SchemaDrift(
-                f"{self._client.host}: eth_getBlockByNumber gives an object, found {block[:80]!r}"
-            )
-        return block
+        return self._rpc({"action": "eth_getBlockByNumber", "tag": tag, "boolean": "false"}, self._header)
+
+    def _head(self, result: Header | str | None) -> int:
+        if not result:  # a node that starts, or a gateway that lost it
+            raise Transient(f"{self._client.host} gave no number for its newest block")
+        return self._quantity(result)
+
+    def _header(self, result: Header | str | None) -> Header | None:
+        if not isinstance(result, str):
+            return result
+        if not result:
+            raise Transient(f"{self._client.host} gave nothing for a block")
+        raise SchemaDrift(f"{self._client.host}: a block is an object, found {self._quoted(result)}")
+
+    def _quantity(self, number: Header | str) -> int:
+        if isinstance(number, str) and QUANTITY.fullmatch(number):
+            return int(number, 16)
+        raise SchemaDrift(
+            f"{self._client.host}: {self._quoted(str(number))} is no number as nodes write them"
+        )
 
     def _block_number(self, body: bytes) -> int | None:
-        envelope = _decode(_envelope, body)
+        envelope = self._decode(_envelope, body)
         text = envelope.result if isinstance(envelope.result, str) else ""
-        if envelope.status == "1" and text.isdecimal():
+        if envelope.status == "1" and BLOCK.fullmatch(text):
             return int(text)
         if text.startswith(NO_BLOCK):
             return None
@@ -211,9 +230,9 @@ class Etherscan:
             return self.head()
         raise self._error(envelope.status, text, envelope.message)
 
-    def _rpc(self, params: Mapping[str, str | int]) -> Header | str | None:
-        def read(body: bytes) -> Header | str | None:
-            answer = _decode(_rpc, body)
+    def _rpc(self, params: Mapping[str, str | int], take: Callable[[Header | str | None], T]) -> T:
+        def read(body: bytes) -> T:
+            answer = self._decode(_rpc, body)
             if answer.status is not None:  # an error of the explorer, not of its node
                 raise self._error(
                     answer.status, answer.result if isinstance(answer.result, str) else "", answer.message
@@ -221,7 +240,7 @@ class Etherscan:
             if bytes(answer.error) != b"null":
                 said = self._client.redact(bytes(answer.error).decode(errors="replace"))
                 raise Transient(f"{self._client.host}: its node says {said[:300]}")
-            return answer.result
+            return take(answer.result)
 
         return self._ask({"module": "proxy", **params}, read)
 
@@ -229,12 +248,33 @@ class Etherscan:
         return self._client.ask({"chainid": self._chain_id, **params}, read)
 
     def _list(self, body: bytes) -> list[msgspec.Raw]:
-        envelope = _decode(_envelope, body)
+        envelope = self._decode(_envelope, body)
         if isinstance(envelope.result, list):
-            if envelope.status == "1" or envelope.message in EMPTY:
+            # No records and no word about it may be a hiccup: empty is what the explorer calls empty.
+            if envelope.message in EMPTY or (envelope.status == "1" and envelope.result):
                 return envelope.result
             raise self._error(envelope.status, "", envelope.message)
         raise self._error(envelope.status, envelope.result or "", envelope.message)
+
+    def _decode(self, decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+        """Decode, telling an answer that was cut or is no JSON (ask again) from one of another shape (a person must look)."""
+        host = self._client.host
+        try:
+            try:
+                return decoder.decode(body)
+            except msgspec.DecodeError:  # perhaps only a lone surrogate in somebody's token name
+                return decoder.decode(rows.mend(body))
+        except msgspec.ValidationError as error:
+            raise SchemaDrift(f"{host}: the answer has another shape than documented: {error}") from error
+        except RecursionError as error:
+            raise SchemaDrift(f"{host}: the answer is nested deeper than any documented one") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            said = self._quoted(body.decode(errors="replace"))
+            raise Transient(f"{host}: the answer is no JSON ({error}): {said}") from error
+
+    def _quoted(self, text: str) -> str:
+        """The beginning of what the source said; it may echo the whole question, key included."""
+        return repr(self._client.redact(text)[:80])
 
     def _error(self, status: str, *texts: str) -> IngestionError:
         said = [self._client.redact(text) for text in texts if text]
@@ -246,16 +286,3 @@ class Etherscan:
         return Transient(
             f"{self._client.host} gave neither records nor an error we know: status {status}, {heard}"
         )
-
-
-def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
-    """Decode, telling an answer that was cut or is no JSON (ask again) from one of another shape (a person must look)."""
-    try:
-        try:
-            return decoder.decode(body)
-        except msgspec.DecodeError:  # perhaps only a lone surrogate in somebody's token name
-            return decoder.decode(rows.mend(body))
-    except msgspec.ValidationError as error:
-        raise SchemaDrift(f"the answer has another shape than documented: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Transient(f"the answer is no JSON ({error}): {body[:80]!r}") from error

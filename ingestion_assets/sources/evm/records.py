@@ -9,12 +9,11 @@ right when, with every hexadecimal digit replaced by 0, it equals the shape of i
 """
 
 import hashlib
-import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -23,25 +22,30 @@ from ingestion_assets.engine import rows as copy_text
 from ingestion_assets.engine.errors import SchemaDrift, Transient
 from ingestion_assets.engine.stream import Rejected, Rows
 from ingestion_assets.sources.evm import tables
-
-NULL = copy_text.NULL.decode()
+from ingestion_assets.sources.evm.fields import (
+    ADDRESS,
+    HASH,
+    INDEX,
+    NULL,
+    Unreadable,
+    address_or_null,
+    block_and_time,
+    fits_uint256,
+    flag,
+    integer,
+    matching,
+    position,
+    token,
+    uint256,
+    word,
+)
 
 HEX_TO_0 = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
 HASH_SHAPE = b"0x" + b"0" * 64
 ADDRESS_SHAPE = b"0x" + b"0" * 40
-HASH = re.compile(r"0x[0-9a-f]{64}|genesis_0x[0-9a-f]{40}")  # the second: an allocation of the genesis block
-ADDRESS = re.compile(r"0x[0-9a-f]{40}|genesis")
-INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")  # fits a bigint
-UINT256_DIGITS = 78
-UINT8 = 255
-
 # A short page whose size is a round number may have been cut at a cap we do not know of, so it is not taken as the last.
-ROUND = 50
+ROUND = 10
 DRIFT = 3  # a page of so many records, none of which can be read, is not a run of bad records
-
-
-class Unreadable(ValueError):
-    """This record cannot become a row."""
 
 
 class Transaction(msgspec.Struct, rename="camel", gc=False):
@@ -67,11 +71,12 @@ class Transaction(msgspec.Struct, rename="camel", gc=False):
 
     def attributes(self) -> str:
         """The columns after the ordinal. Before Byzantium there was no receipt status, only isError."""
-        succeeded = _flag(self.is_error, "isError") == "f" and self.status != "0"
+        status = flag(self.status, "txreceipt_status") if self.status else "t"
+        succeeded = flag(self.is_error, "isError") == "f" and status == "t"
         return (
-            f"{_integer(self.transaction_index, 'transactionIndex')}\t{_address_or_null(self.contract_address)}\t"
-            f"{_integer(self.nonce, 'nonce') if self.nonce else NULL}\t{_integer(self.gas_used, 'gasUsed')}\t"
-            f"{_uint256(self.gas_price, 'gasPrice')}\t{'t' if succeeded else 'f'}"
+            f"{integer(self.transaction_index, 'transactionIndex', INDEX)}\t{address_or_null(self.contract_address)}\t"
+            f"{integer(self.nonce, 'nonce') if self.nonce else NULL}\t{integer(self.gas_used, 'gasUsed')}\t"
+            f"{uint256(self.gas_price, 'gasPrice')}\t{'t' if succeeded else 'f'}"
         )
 
 
@@ -96,8 +101,8 @@ class InternalTransaction(msgspec.Struct, rename="camel", gc=False):
     def attributes(self) -> str:
         """The columns after the ordinal."""
         return (
-            f"{_word(self.type, 'type')}\t{_address_or_null(self.contract_address)}\t{_flag(self.is_error, 'isError')}\t"
-            f"{_word(self.trace_id, 'traceId') if self.trace_id else NULL}"
+            f"{word(self.type, 'type')}\t{address_or_null(self.contract_address)}\t{flag(self.is_error, 'isError')}\t"
+            f"{word(self.trace_id, 'traceId') if self.trace_id else NULL}"
         )
 
 
@@ -120,20 +125,24 @@ class TokenTransfer(msgspec.Struct, rename="camel", gc=False):
 
     def attributes(self) -> str:
         """The columns after the ordinal."""
-        return _token(self.token_symbol, self.token_decimal)
+        return token(self.token_symbol, self.token_decimal)
 
 
 Record = Transaction | InternalTransaction | TokenTransfer
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A record on its way to becoming a row: all but its ordinal and the id that follows from that."""
+class Row(NamedTuple):
+    """A record on its way to becoming a row: all but its ordinal and the id that follows from that.
+
+    A tuple, because a million of them are made in the time that a dataclass takes for a third.
+    """
 
     block: int
     identity: bytes
-    head: bytes  # columns before the ordinal
-    tail: bytes  # columns after it
+    when: bytes  # chain, block_number, block_time
+    key: bytes  # the natural key
+    attributes: bytes  # the columns after the ordinal, up to provider
+    payload: bytes | msgspec.Raw  # the record as received; a view of the answer unless it had to be mended
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,21 +184,32 @@ class Page:
             good += page.good
         return Page(good, bad, pages[-1].is_last)
 
+    def shared(self, other: "Page") -> "Page":
+        """The rows that both readings of one question show, each as often as the reading that shows it less."""
+        left = Counter(row.identity for row in other.good)
+        good: list[Row] = []
+        for row in self.good:
+            if left[row.identity] > 0:
+                left[row.identity] -= 1
+                good.append(row)
+        return Page(good, self.bad, is_last=False)
+
     def rejected(self) -> tuple[Rejected, ...]:
         """The records that cannot become rows."""
         return tuple(letter for _, letter in self.bad)
 
-    def rows(self, table: sa.Table) -> Rows:
+    def rows(self, kind: "Kind") -> Rows:
         """COPY text. The page must hold whole blocks only: ordinals count the equals of a transaction."""
         seen: dict[bytes, int] = {}
-        parts: list[bytes] = []
+        parts: list[bytes | msgspec.Raw] = []
         for row in self.good:
             ordinal = seen.get(row.identity, 0)
-            seen[row.identity] = ordinal + 1
+            if kind.has_twins:
+                seen[row.identity] = ordinal + 1
             number = b"\t%d\t" % ordinal
             identity = hashlib.blake2b(row.identity + number, digest_size=16).hexdigest().encode()
-            parts += (row.head, number, row.tail, identity, b"\n")
-        return Rows(table, b"".join(parts), len(self.good))
+            parts += (row.when, row.key, number, row.attributes, row.payload, b"\t", identity, b"\n")
+        return Rows(kind.table, b"".join(parts), len(self.good))
 
 
 def _lies_before(block: int, cut: int, at: int, letter: Rejected) -> bool:
@@ -207,6 +227,9 @@ class Kind:
     decoder: "msgspec.json.Decoder[Record]"
     shape: bytes  # of the hexadecimal columns of a natural key, with every digit replaced by 0
     identity: Callable[[bytes, bytes], bytes]  # of natural key and attributes
+    has_twins: bool = (
+        True  # several equal ones may be real; if not, a repeated one was listed twice by mistake
+    )
 
     def page(
         self,
@@ -237,29 +260,32 @@ class Kind:
         good: list[Row] = []
         bad: list[tuple[int, Rejected]] = []
         owner = address.encode()
-        tail_start = f"\t{provider}\t".encode()
+        after = f"\t{provider}\t"
         for raw in records:
             try:
                 record = self.decoder.decode(raw)
                 key = record.key().encode().lower()
-                attributes = record.attributes().encode()
+                attributes = (record.attributes() + after).encode()
                 if not self._is_sound(key):
                     key = _mended_key(record)
                 if owner not in key and owner not in attributes.lower():
                     raise Unreadable("it names another account than the one that was asked for")
-                when, block = _when(chain, record.block_number, record.time_stamp)
-                tail = attributes + tail_start + copy_text.payload(bytes(raw)) + b"\t"
-            except (Unreadable, msgspec.DecodeError, UnicodeError) as error:
-                bad.append((len(good), Rejected(bytes(raw), str(error), _position(raw))))
+                when, block = block_and_time(chain, record.block_number, record.time_stamp)
+                received = bytes(raw)
+                payload = copy_text.payload(received)
+            except (Unreadable, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+                bad.append((len(good), Rejected(bytes(raw), str(error), position(raw))))
                 continue
-            good.append(Row(block, self.identity(key, attributes), when + key, tail))
-        if len(bad) >= DRIFT and not good:
+            view = raw if payload is received else payload  # a view costs no memory of its own
+            good.append(Row(block, self.identity(key, attributes), when, key, attributes, view))
+        is_last = len(records) < asked and (not records or len(records) % ROUND != 0)
+        # A page that is not the last one must name a block from which to go on, so it cannot be all bad either.
+        if bad and not good and (len(bad) >= DRIFT or not is_last):
             raise SchemaDrift(
                 f"none of {len(bad)} {self.action} records can be read; the first: {bad[0][1].reason}"
             )
         _check_order([row.block for row in good], blocks, newest_first=newest_first)
-        is_last = len(records) < asked and (not records or len(records) % ROUND != 0)
-        return Page(good, bad, is_last or not good)
+        return Page(good, bad, is_last)
 
     def _is_sound(self, key: bytes) -> bool:
         value = key[len(self.shape) :]
@@ -267,7 +293,7 @@ class Kind:
             key.translate(HEX_TO_0).startswith(self.shape)
             and key.count(b"0x") == self.shape.count(b"0x")
             and value.isdigit()
-            and len(value) <= UINT256_DIGITS
+            and fits_uint256(value)
             and (value[0] != ord("0") or len(value) == 1)
         )
 
@@ -284,6 +310,7 @@ KINDS = (
         msgspec.json.Decoder(Transaction),
         _shape(2),
         lambda key, _attributes: key.partition(b"\t")[0],  # a transaction is its hash
+        has_twins=False,
     ),
     Kind(
         "internal_transactions",
@@ -319,78 +346,9 @@ def _check_order(found: list[int], asked: tuple[int, int], *, newest_first: bool
 
 def _mended_key(record: Record) -> bytes:
     """The key of a record that is not of the usual shape: the legal exceptions, or the reason against it."""
-    columns = [_matching(HASH, record.hash, "hash"), _matching(ADDRESS, record.from_, "from")]
-    columns.append(_address_or_null(record.to, "to"))
+    columns = [matching(HASH, record.hash, "hash"), matching(ADDRESS, record.from_, "from")]
+    columns.append(address_or_null(record.to, "to"))
     if isinstance(record, TokenTransfer):
-        columns.append(_matching(ADDRESS, record.contract_address, "contractAddress"))
-    columns.append(_uint256(record.value, "value"))
+        columns.append(matching(ADDRESS, record.contract_address, "contractAddress"))
+    columns.append(uint256(record.value, "value"))
     return "\t".join(columns).encode()
-
-
-def _matching(pattern: "re.Pattern[str]", value: str, name: str) -> str:
-    value = value.lower()
-    if not pattern.fullmatch(value):
-        raise Unreadable(f"{name} is no {'hash' if pattern is HASH else 'address'}: {value[:80]!r}")
-    return value
-
-
-@lru_cache(maxsize=4096)
-def _address_or_null(value: str, name: str = "contractAddress") -> str:
-    return _matching(ADDRESS, value, name) if value else NULL
-
-
-def _integer(value: str, name: str) -> str:
-    if not INTEGER.fullmatch(value):
-        raise Unreadable(f"{name} is no whole number: {value[:40]!r}")
-    return value
-
-
-def _uint256(value: str, name: str) -> str:
-    number = value.lstrip("0") or "0"
-    if not (value.isascii() and value.isdigit() and len(number) <= UINT256_DIGITS):
-        raise Unreadable(f"{name} is no whole number of at most {UINT256_DIGITS} digits: {value[:90]!r}")
-    return number
-
-
-def _flag(value: str, name: str) -> str:
-    if value not in ("0", "1"):
-        raise Unreadable(f"{name} is neither 0 nor 1: {value[:40]!r}")
-    return "t" if value == "1" else "f"
-
-
-@lru_cache(maxsize=4096)
-def _word(value: str, name: str) -> str:
-    if not value.replace("_", "").isalnum() or not value.isascii():
-        raise Unreadable(f"{name} is no plain word: {value[:40]!r}")
-    return value.lower()
-
-
-@lru_cache(maxsize=4096)
-def _token(symbol: str | None, decimals: str | None) -> str:
-    """log_index (unknown), token_symbol, token_decimals."""
-    if decimals and not (INTEGER.fullmatch(decimals) and int(decimals) <= UINT8):
-        raise Unreadable(f"tokenDecimal is not 0..255: {decimals[:40]!r}")
-    return f"{NULL}\t{copy_text.text(symbol).decode()}\t{decimals or NULL}"
-
-
-@lru_cache(maxsize=4096)
-def _when(chain: str, block: str, timestamp: str) -> tuple[bytes, int]:
-    """The columns chain, block_number and block_time, and the block. Many records share a block."""
-    number = int(_integer(block, "blockNumber"))
-    try:
-        moment = datetime.fromtimestamp(int(_integer(timestamp, "timeStamp")), UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise Unreadable(f"timeStamp is no time: {timestamp[:40]!r}") from error
-    return f"{chain}\t{number}\t{moment.isoformat()}\t".encode(), number
-
-
-class _Position(msgspec.Struct, rename="camel"):
-    block_number: str
-
-
-def _position(raw: msgspec.Raw) -> int | None:
-    """The block of a record that could not be read, if at least that can be."""
-    try:
-        return int(_integer(msgspec.json.decode(raw, type=_Position).block_number, "blockNumber"))
-    except (msgspec.DecodeError, UnicodeError, Unreadable):
-        return None

@@ -40,25 +40,31 @@ class AccountHistory:
             yield from self._scan(lo, hi)
 
     def _scan(self, lo: int, hi: int) -> Iterator[Batch]:
-        top = hi  # of the next question; the provider may refuse a range for its size
+        top = hi  # of the next question; lower than hi once the provider has refused a range for its size
         while lo <= hi:
             try:
-                page = self._page(lo, top)
+                batch = self._next(lo, top)
             except TooMuch:
                 if lo == top:
                     raise
                 top = (lo + top) // 2
                 continue
-            if page.is_last:
-                yield self._covered(page, lo, top)
-                lo, top = top + 1, min(hi, top + 2 * (top - lo + 1))
-            elif page.last_block > lo:
-                # The page may end in the middle of its last block: that block is read again, whole.
-                yield self._covered(page.before(page.last_block), lo, page.last_block - 1)
-                lo = page.last_block
-            else:
-                yield self._crowded_block(lo)
-                lo, top = lo + 1, max(top, lo + 1)
+            reached = _end(batch)
+            yield batch
+            if reached == top:
+                top = min(hi, top + 2 * (top - lo + 1))
+            lo = reached + 1
+            top = max(lo, top)
+
+    def _next(self, lo: int, top: int) -> Batch:
+        """The rows from `lo` up to where one answer reaches, which is `top` at most."""
+        page = self._page(lo, top)
+        if page.is_last:
+            return self._covered(page, lo, top)
+        if page.last_block > lo:
+            # The answer may end in the middle of its last block: that block is read again, whole.
+            return self._covered(page.before(page.last_block), lo, page.last_block - 1)
+        return self._crowded_block(lo)
 
     def _crowded_block(self, block: int) -> Batch:
         """One block that fills a page by itself."""
@@ -69,19 +75,27 @@ class AccountHistory:
             return self._unproved(
                 whole,
                 block,
-                f"block {block} holds more records than the {window} that the provider shows of one question",
+                f"block {block} fills the {window} records that the provider shows of one question, and may hold more",
             )
         again = Page.join(self._pages(block, newest_first=True))
         if Counter(row.identity for row in whole.good) != Counter(row.identity for row in again.good):
+            # Pages that moved may have shown a row twice, or hidden one: sure is what both readings show.
             return self._unproved(
-                whole, block, f"two readings of block {block} differ: its pages moved while they were read"
+                whole.shared(again),
+                block,
+                f"two readings of block {block} differ: its pages moved while they were read",
             )
         return self._covered(whole, block, block)
 
     def _pages(self, block: int, *, newest_first: bool) -> list[Page]:
         pages: list[Page] = []
         for number in range(1, self.chain.provider.pages_per_window + 1):
-            pages.append(self._page(block, block, page=number, newest_first=newest_first))
+            try:
+                pages.append(self._page(block, block, page=number, newest_first=newest_first))
+            except TooMuch:  # the provider's window is smaller than we were told
+                if not pages:
+                    raise
+                break
             if pages[-1].is_last:
                 break
         return pages
@@ -91,10 +105,16 @@ class AccountHistory:
 
     def _covered(self, page: Page, lo: int, hi: int) -> Batch:
         evidence = Evidence("stated", self.chain.provider.name)
-        return Batch(Covered(lo, hi, evidence), (page.rows(self.kind.table),), page.rejected())
+        return Batch(Covered(lo, hi, evidence), (page.rows(self.kind),), page.rejected())
 
     def _unproved(self, page: Page, block: int, reason: str) -> Batch:
-        return Batch(Unproved(block, block, reason), (page.rows(self.kind.table),), page.rejected())
+        return Batch(Unproved(block, block, reason), (page.rows(self.kind),), page.rejected())
+
+
+def _end(batch: Batch) -> int:
+    """The last block that a batch speaks of."""
+    assert isinstance(batch.mark, Covered | Unproved)  # noqa: S101 - for the type checker: this stream has no cursor
+    return batch.mark.hi
 
 
 def stream_key(kind: Kind, chain: str, address: str) -> str:
