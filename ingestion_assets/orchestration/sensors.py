@@ -15,6 +15,8 @@ SYNC = "ingestion/sync"  # tag of the runs that sensors ask for; its value is th
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
 
+NEWEST, OLDEST = "newest", "oldest"  # a sync sensor's cursor: whose turn it was
+
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -60,11 +62,14 @@ def sync(
         days = partitions.spans(pending(context)).get(chain, ())
         if not days:
             return dg.SkipReason(f"{chain} is covered up to its last final block")
-        first, last = days[-1]  # the newest; older holes have their turn when this one is read
+        # The newest days, and every other time the oldest hole: a chain that never rests must not keep it waiting.
+        turn = OLDEST if context.cursor == NEWEST and len(days) > 1 else NEWEST
+        first, last = days[-1] if turn == NEWEST else days[0]
         for run in context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
             if overlaps(run.tags, chain, (first, last)):
-                return dg.SkipReason(f"run {run.run_id[:8]} already works on these days of {chain}")
-        return dg.SensorResult(run_requests=[request(chain, (first, last))])
+                reason = dg.SkipReason(f"run {run.run_id[:8]} already works on these days of {chain}")
+                return dg.SensorResult(skip_reason=reason, cursor=turn)
+        return dg.SensorResult(run_requests=[request(chain, (first, last))], cursor=turn)
 
     return look
 

@@ -43,11 +43,12 @@ def look(world, instance):
     repository = definitions.get_repository_def()
     sensor = repository.get_sensor_def("evm_sync_one")
 
-    def tick():
+    def tick(cursor: str | None = None):
         keys = ("database", "evm_looking")
         with dg.build_sensor_context(
             instance=instance,
             repository_def=repository,
+            cursor=cursor,
             resources={key: repository.get_top_level_resources()[key] for key in keys},
         ) as context:
             return sensor.evaluate_tick(context)
@@ -109,12 +110,15 @@ def test_accounts_that_are_new_begin_today(look):
     assert request.partition_key == "one|2024-01-10"
 
 
-def test_a_hole_is_filled_after_the_newest_days(look, cover, connection):
-    """One run at a time: first what is new, then what was left out."""
+def test_a_hole_and_the_newest_days_take_turns(look, cover, connection):
+    """One run at a time: first what is new, then what was left out, even when there is something new again."""
     cover(0, first_block(3) - 1)
     cover(first_block(4), first_block(10) - 1)
-    (request,) = look().run_requests
-    assert request.partition_key == "one|2024-01-10"
+    first = look()
+    assert first.run_requests[0].partition_key == "one|2024-01-10"
+    second = look(first.cursor)
+    assert second.run_requests[0].partition_key == "one|2024-01-03"
+    assert look(second.cursor).run_requests[0].partition_key == "one|2024-01-10"
     connection.execute("DELETE FROM ops.coverage")
     cover(0, first_block(3) - 1)
     cover(first_block(4), NEWEST)
