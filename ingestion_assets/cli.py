@@ -224,7 +224,7 @@ def _print(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """A table whose numbers are never cut or broken."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for name in rows[0]:
         is_number = all(isinstance(row[name], int | None) for row in rows)
         table.add_column(
@@ -250,9 +250,9 @@ def _print_status(chain: str, lines: "Sequence[Status]") -> None:
     _print_table(
         [
             {
-                "asset": f"  {line.asset.rpartition('/')[2]}",
+                "covered": f"  {line.asset.rpartition('/')[2]}",
                 "records": line.records,
-                "covered from": line.covered_from,
+                "from": line.covered_from,
                 "to": line.covered_to,
                 "lag": line.lag_blocks,
                 "holes": line.holes,

@@ -122,8 +122,8 @@ def test_status_fits_a_terminal_and_tells_how_far_each_stream_is(cli, monkeypatc
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert lines[0].startswith("one: 2 accounts, final block 323 at 20")
-    row = next(line for line in lines if "evm/internal_transactions" in line).split()
-    assert row[2:] == ["323", "0", "0", "0", "0"]
+    row = next(line for line in lines if "internal_transactions" in line).split()
+    assert row[3:] == ["323", "0", "0", "0", "0"]
     (told,) = [
         found
         for found in answer(cli("status", "--chain", "one", "--json"))
