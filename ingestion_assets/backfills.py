@@ -16,6 +16,7 @@ from ingestion_assets.engine.errors import Misconfigured, Transient
 from ingestion_assets.engine.stream import Batch, Stream, Tally
 from ingestion_assets.orchestration import partitions
 from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN
+from ingestion_assets.orchestration.sensors import RANGE_END, RANGE_START
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.evm.records import KINDS
 
@@ -98,8 +99,8 @@ def run_here(settings: Settings, selection: Selection, console: Console) -> dict
         for chain, (first, last) in selection.runs():
             bar.begin(f"{chain} {first}…{last}")
             ends = {
-                "dagster/asset_partition_range_start": partitions.key(chain, first),
-                "dagster/asset_partition_range_end": partitions.key(chain, last),
+                RANGE_START: partitions.key(chain, first),
+                RANGE_END: partitions.key(chain, last),
             }
             result = job.execute_in_process(
                 instance=instance, tags=ends, asset_selection=keys, raise_on_error=False, run_config=QUIET

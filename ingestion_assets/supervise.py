@@ -23,6 +23,10 @@ from ingestion_assets.orchestration.storage import storage_url
 from ingestion_assets.settings import PROJECT, Settings
 
 HOST = "127.0.0.1"
+GONE = (
+    ProcessLookupError,
+    PermissionError,
+)  # what macOS says of a group whose processes have all ended is the second
 GRACE = 15.0  # seconds that a process has to end by itself
 MOST_SANDBOX_DAYS = 180  # so that an installation that has grown old still starts within seconds
 LONGEST_PAUSE = 30.0  # seconds between two restarts of one process
@@ -90,7 +94,7 @@ class Supervisor:
     def watch(self, tend: Callable[[], object]) -> None:
         """Until `stop` is set: start again what has died, at growing intervals; `tend` looks after the rest."""
         while not self.stop.wait(0.5):
-            tend()
+            self._tend(tend)
             for service in self._services:
                 if service.process is None or service.process.poll() is None:
                     continue
@@ -102,6 +106,13 @@ class Supervisor:
                     f"{service.name} ended with {service.process.returncode}; starting it again, see {self._logs / service.name}.log"
                 )
                 self._launch(service)
+
+    def _tend(self, tend: Callable[[], object]) -> None:
+        try:
+            tend()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the services go on, and it is tried again
+            self._say(f"{type(error).__name__}: {error}")
+            self.stop.wait(LONGEST_PAUSE)
 
     def wait_until(self, ready: Callable[[], bool], what: str, *, timeout: float = 120.0) -> None:
         """Wait until a service answers.
@@ -139,8 +150,8 @@ class Supervisor:
                 service.process.wait()
 
     def _signal(self, service: Service, number: signal.Signals) -> None:
-        if service.process is not None:
-            with suppress(ProcessLookupError):
+        if self._is_alive(service) and service.process is not None:
+            with suppress(*GONE):
                 os.killpg(service.process.pid, number)
 
     def _is_alive(self, service: Service) -> bool:
@@ -150,7 +161,7 @@ class Supervisor:
         service.process.poll()  # reaps it, so that it no longer counts
         try:
             os.killpg(service.process.pid, 0)
-        except ProcessLookupError:
+        except GONE:
             return False
         return True
 

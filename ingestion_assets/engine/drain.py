@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
+from ingestion_assets.engine.errors import SchemaDrift
 from ingestion_assets.engine.prefetch import ahead
 from ingestion_assets.engine.stream import Batch, Drained, Sink, Stream, Tally, Unproved, Writer
 
@@ -28,10 +29,13 @@ def drain(
         should_stop: asked between batches; True ends the drain at that boundary.
         on_commit: told of every committed batch.
 
+    A stream whose source has drifted ends where it is and does not stop the others: see `Drained.failed`.
+
     Raises:
-        IngestionError: the first error that a stream or the sink raised; what came before it is committed.
+        IngestionError: the first other error that a stream or the sink raised; what came before it is committed.
     """
     total = Tally()
+    failed: dict[str, SchemaDrift] = {}
     unproved: dict[str, tuple[Unproved, ...]] = {}
     stopped = False
 
@@ -44,18 +48,24 @@ def drain(
     batches = ahead(sources, depth=read_ahead, readers=readers, should_stop=stopping)
     with closing(batches):  # readers stop at once when a commit fails
         for stream, writer, batch in batches:
+            if isinstance(batch, SchemaDrift):
+                failed[stream.key] = batch
+                continue
             tally = writer.commit(batch)
             total.add(tally)
             if isinstance(batch.mark, Unproved):
                 unproved[stream.key] = (*unproved.get(stream.key, ()), batch.mark)
             on_commit(stream, batch, tally)
-    return Drained(total, unproved, stopped)
+    return Drained(total, unproved, failed, stopped)
 
 
-def _source(stream: Stream, sink: Sink) -> Callable[[], Iterator[tuple[Stream, Writer, Batch]]]:
-    def read() -> Iterator[tuple[Stream, Writer, Batch]]:
+def _source(stream: Stream, sink: Sink) -> Callable[[], Iterator[tuple[Stream, Writer, Batch | SchemaDrift]]]:
+    def read() -> Iterator[tuple[Stream, Writer, Batch | SchemaDrift]]:
         writer = sink.open(stream)
-        for batch in stream.read(writer.done):
-            yield stream, writer, batch
+        try:
+            for batch in stream.read(writer.done):
+                yield stream, writer, batch
+        except SchemaDrift as error:
+            yield stream, writer, error
 
     return read

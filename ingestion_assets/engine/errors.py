@@ -11,7 +11,6 @@
         QuotaExhausted     the budget of the day is used up; `until` says when it is back
         Misconfigured      the question itself is wrong: address, url, chain, action
         SchemaDrift        the source answers in a shape we do not know
-        Incomplete         the source cannot prove that a range is whole
         Fenced             another worker has moved the cursor of this stream
 
 A bad *record* is not an error: it travels as `stream.Rejected` beside the good ones.
@@ -90,10 +89,6 @@ class Misconfigured(Permanent):
 
 class SchemaDrift(Permanent):
     """The source answers in a shape that we do not know."""
-
-
-class Incomplete(Permanent):
-    """The source cannot prove that a range is whole; what it did show is stored."""
 
 
 class Fenced(Permanent):

@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ingestion_assets.engine.coverage import Ranges
+from ingestion_assets.engine.errors import SchemaDrift
 
 
 class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,4 +166,5 @@ class Drained:
     unproved: Mapping[str, tuple[Unproved, ...]] = field(
         default_factory=dict[str, "tuple[Unproved, ...]"]
     )  # by stream key
+    failed: Mapping[str, SchemaDrift] = field(default_factory=dict[str, SchemaDrift])  # by stream key
     stopped: bool = False

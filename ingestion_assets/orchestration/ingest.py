@@ -4,14 +4,18 @@ The function says *what* to read and returns at once; the IO manager drains it, 
 as "handling the output", and its RetryPolicy covers it.
 """
 
+import functools
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from ingestion_assets.engine.budget import PATIENCE
+from ingestion_assets.engine.errors import Permanent, Transient
 from ingestion_assets.engine.stream import Stream, Unproved
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -36,13 +40,36 @@ def _none(_unproved: Unprovable) -> Iterable[str]:
 class Ingestion:
     """What an ingesting asset returns: streams, unopened.
 
-    `read_ahead` and `readers` are `drain`'s. `partitions_of` names the partitions that unproved ranges lie in.
+    `read_ahead` is `drain`'s. `partitions_of` names the partitions that unproved ranges lie in.
     """
 
     streams: Sequence[Stream]
     read_ahead: int = 1
-    readers: int = 1
     partitions_of: Callable[[Unprovable], Iterable[str]] = field(default=_none)
+
+
+@contextmanager
+def sorted_for_dagster() -> Iterator[None]:
+    """Say of our errors what Dagster should do about them.
+
+    Raises:
+        Failure: a person must act, or the source asks for a longer wait than a run should sit out; not retried.
+        RetryRequested: the source told us when to come back.
+        Transient: the RetryPolicy decides.
+    """
+    try:
+        yield
+    except Permanent as error:
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+    except Transient as error:
+        if error.retry_after is None:
+            raise
+        if error.retry_after > PATIENCE:
+            raise dg.Failure(
+                f"{error}; the source asks to be left alone for {error.retry_after:.0f} s",
+                allow_retries=False,
+            ) from error
+        raise dg.RetryRequested(max_retries=RETRY.max_retries, seconds_to_wait=error.retry_after) from error
 
 
 def ingest(
@@ -72,7 +99,7 @@ def ingest(
         warnings.simplefilter(
             "ignore", dg.BetaWarning
         )  # backfill policies are; the version of Dagster is pinned
-        return dg.asset(
+        decorate = dg.asset(
             key=key.split("/"),
             io_manager_key=STORE,
             partitions_def=partitions_def,
@@ -88,6 +115,16 @@ def ingest(
                 "partition_expr": time_column,
             },
         )
+
+    def asset(streams: Callable[[dg.AssetExecutionContext], Ingestion]) -> dg.AssetsDefinition:
+        @functools.wraps(streams)
+        def body(context: dg.AssetExecutionContext) -> Ingestion:
+            with sorted_for_dagster():
+                return streams(context)
+
+        return decorate(body)
+
+    return asset
 
 
 def column_schema(table: sa.Table) -> dg.TableSchema:

@@ -17,12 +17,11 @@ import pandas as pd
 import sqlalchemy as sa
 
 from ingestion_assets.engine.drain import drain
-from ingestion_assets.engine.errors import Permanent, Transient
 from ingestion_assets.engine.http import sent
 from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Batch, Drained, Stream, Tally
 from ingestion_assets.orchestration import metadata
-from ingestion_assets.orchestration.ingest import RETRY, Ingestion
+from ingestion_assets.orchestration.ingest import Ingestion, sorted_for_dagster
 from ingestion_assets.orchestration.partitions import in_span, rows_by_partition, spans
 
 REPORT_EVERY = 30.0  # seconds between lines of progress: each is a row in Dagster's event log
@@ -112,23 +111,14 @@ class StoreIOManager(dg.IOManager):
         return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
     def _drain(self, obj: Ingestion, stop: threading.Event, progress: "Progress") -> Drained:
-        try:
+        with sorted_for_dagster():
             return drain(
                 obj.streams,
                 self._store,
                 read_ahead=obj.read_ahead,
-                readers=obj.readers,
                 should_stop=stop.is_set,
                 on_commit=progress,
             )
-        except Permanent as error:
-            raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
-        except Transient as error:
-            if error.retry_after is None:
-                raise
-            raise dg.RetryRequested(
-                max_retries=RETRY.max_retries, seconds_to_wait=error.retry_after
-            ) from error
 
     def _report(
         self, context: dg.OutputContext, obj: Ingestion, drained: Drained, run_metadata: Mapping[str, Any]
@@ -136,7 +126,16 @@ class StoreIOManager(dg.IOManager):
         table, time_column = self._table(context)
         keys = list(context.asset_partition_keys)
         counts = rows_by_partition(self._engine, table, time_column, keys)
-        unproved = set(obj.partitions_of(drained.unproved)) if drained.unproved else set()
+        if drained.failed:
+            reasons = [f"{stream}: {error}" for stream, error in drained.failed.items()]
+            raise dg.Failure(
+                f"SchemaDrift in {len(reasons)} of {len(obj.streams)} streams: {'; '.join(reasons[:5])}. "
+                "The other streams are read to their end.",
+                metadata={**run_metadata, "drifted": dg.MetadataValue.json(reasons)},
+                allow_retries=False,
+            )
+        with sorted_for_dagster():
+            unproved = set(obj.partitions_of(drained.unproved)) if drained.unproved else set()
         step = context.step_context
         of_run = {
             "dagster/row_count": metadata.row_count(self._engine, table),

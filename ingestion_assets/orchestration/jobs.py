@@ -55,14 +55,16 @@ def forget_superseded_syncs(context: dg.OpExecutionContext, config: TidyConfig) 
     chains = [chain for _, values in context.instance.get_run_tags(tag_keys=[SYNC]) for chain in values]
     if not chains:
         return
-    syncs = dg.RunsFilter(tags={SYNC: sorted(chains)}, statuses=[dg.DagsterRunStatus.SUCCESS])
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    syncs = dg.RunsFilter(tags={SYNC: sorted(chains)}, statuses=ended)
     for record in context.instance.get_run_records(syncs):  # newest first
         tags = record.dagster_run.tags
         days = (tags.get(PARTITION), tags.get(RANGE_START), tags.get(RANGE_END))
         if days in kept and record.create_timestamp < before:
             context.instance.delete_run(record.dagster_run.run_id)
             forgotten += 1
-        kept.add(days)
+        elif record.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
+            kept.add(days)
     context.add_output_metadata({"forgotten": forgotten})
 
 

@@ -3,6 +3,7 @@
 https://docs.dagster.io/guides/automate/sensors
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
@@ -10,11 +11,15 @@ import dagster as dg
 
 from ingestion_assets.engine.errors import QuotaExhausted
 from ingestion_assets.orchestration import partitions
+from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN
 
 SYNC = "ingestion/sync"  # tag of the runs that sensors ask for; its value is the sensor's subject
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
+
+MOST_FAILURES = 10  # in a row, that are looked at
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
 NEWEST, OLDEST = "newest", "oldest"  # a sync sensor's cursor: whose turn it was
 
@@ -69,10 +74,17 @@ def sync(
         # The newest days, and every other time the oldest hole: a chain that never rests must not keep it waiting.
         turn = OLDEST if context.cursor == NEWEST and len(days) > 1 else NEWEST
         first, last = days[-1] if turn == NEWEST else days[0]
+        most = timedelta(days=MAX_PARTITIONS_PER_RUN - 1)  # what is more, the next runs read
+        first, last = (max(first, last - most), last) if turn == NEWEST else (first, min(last, first + most))
         for run in context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-            if overlaps(run.tags, chain, (first, last)):
-                reason = dg.SkipReason(f"run {run.run_id[:8]} already works on these days of {chain}")
+            if run.tags.get(SYNC) == chain or overlaps(run.tags, chain, (first, last)):
+                reason = dg.SkipReason(f"run {run.run_id[:8]} already works on {chain}")
                 return dg.SensorResult(skip_reason=reason, cursor=turn)
+        rest = rest_until(context.instance, chain, interval)
+        if rest > datetime.now(UTC):
+            return dg.SkipReason(
+                f"the last syncs of {chain} failed: see their runs; the next one is due at {rest:%H:%M:%S} UTC"
+            )
         return dg.SensorResult(run_requests=[request(chain, (first, last))], cursor=turn)
 
     return look
@@ -87,16 +99,32 @@ def request(chain: str, span: partitions.Span) -> dg.RunRequest:
     return dg.RunRequest(tags={**tags, RANGE_START: first, RANGE_END: last})
 
 
+def rest_until(instance: dg.DagsterInstance, chain: str, interval: int) -> datetime:
+    """When the next sync of a chain is due: twice as late after each failure in a row, an hour at most."""
+    syncs = instance.get_run_records(dg.RunsFilter(tags={SYNC: chain}, statuses=ENDED), limit=MOST_FAILURES)
+    failures = list(
+        itertools.takewhile(lambda run: run.dagster_run.status == dg.DagsterRunStatus.FAILURE, syncs)
+    )
+    if len(failures) < 2:  # noqa: PLR2004 - a single one may have been anything
+        return datetime.min.replace(tzinfo=UTC)
+    ended = datetime.fromtimestamp(failures[0].end_time or failures[0].create_timestamp.timestamp(), UTC)
+    return ended + timedelta(seconds=min(3600, interval * 2 ** len(failures)))
+
+
 def overlaps(tags: Mapping[str, str], chain: str, span: tuple[date, date]) -> bool:
     """Whether a run with these tags reads any of a chain's days."""
     first, last = tags.get(RANGE_START) or tags.get(PARTITION), tags.get(RANGE_END) or tags.get(PARTITION)
-    if first is None or last is None or "|" not in first:
+    if first is None or last is None:
         return False
-    (first_chain, first_day), (last_chain, last_day) = partitions.parse(first), partitions.parse(last)
+    try:
+        (first_chain, first_day), (last_chain, last_day) = partitions.parse(first), partitions.parse(last)
+    except ValueError:  # the partition of another family
+        return False
     # A range over two dimensions is the product of both, and the chains are in the order of their names.
     return first_chain <= chain <= last_chain and first_day <= span[1] and span[0] <= last_day
 
 
+MOST_LOST = 500  # newest runs that are looked at
 LOST_FOR = timedelta(days=7)  # so long a run is looked for whose retry was lost
 
 KEPT_TAGS = (PARTITION, RANGE_START, RANGE_END, SYNC, "dagster/backfill")
@@ -137,7 +165,7 @@ def lost(instance: dg.DagsterInstance, since: datetime) -> Iterator[dg.DagsterRu
     given_up = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.FAILURE], tags={"dagster/will_retry": "false"}, updated_after=since
     )
-    for run in instance.get_runs(given_up):
+    for run in instance.get_runs(given_up, limit=MOST_LOST):
         backfill = (
             instance.get_backfill(run.tags["dagster/backfill"]) if "dagster/backfill" in run.tags else None
         )

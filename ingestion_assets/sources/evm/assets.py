@@ -7,7 +7,7 @@ from typing import Protocol
 import dagster as dg
 
 from ingestion_assets.engine.budget import Budget, SharedBudget, Unlimited, budget_name
-from ingestion_assets.engine.coverage import Range, difference, union
+from ingestion_assets.engine.coverage import Range, difference, intersection, union
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.engine.http import Client
 from ingestion_assets.engine.store import Store
@@ -149,14 +149,15 @@ class Chains:
             return set()
         covered = self.store.covered(keys)
         unproved = self.store.unproved(keys)
+        begins = {key: ranges[0][0] for key, ranges in covered.items()}
+        for key, lo, _ in self.store.open_letter_ranges(keys):  # a replay may have taken the first range out
+            begins[key] = min(lo, begins.get(key, lo))
         gaps: list[Range] = []
-        is_new = False
-        for key in keys:
-            done = covered.get(key, ())
-            if done:
-                gaps += difference([(done[0][0], final)], (*done, *unproved.get(key, ())))
-            else:
-                is_new = True
+        for key, begin in begins.items():
+            gaps += difference([(begin, final)], (*covered.get(key, ()), *unproved.get(key, ())))
+        if gaps:
+            gaps = list(intersection(gaps, [(chain.first_block(config.start), final)]))
+        is_new = len(begins) < len(keys)
         found = self.partitions_between(name, gaps)
         if is_new:
             found |= self.partitions_between(name, [(final, final)])

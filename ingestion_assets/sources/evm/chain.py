@@ -98,7 +98,9 @@ class Chain:
             case Depth(depth=depth):
                 final = max(-1, head - depth)
             case Tag(tag=tag):
-                final = min(head, self.provider.tagged(tag))  # an explorer may be behind its own node
+                final = min(
+                    head, self.provider.tagged(tag)
+                )  # a node that has just moved may know a tag above its head
         self._store.transaction(lambda c: c.execute(_SAW, [self.name, head, final]))
         return final
 
@@ -166,6 +168,6 @@ class Chain:
 
 _SAW = """
     INSERT INTO ops.chains (chain, head, final, checked_at) VALUES (%s, %s, %s, now())
-    ON CONFLICT (chain) DO UPDATE SET head = excluded.head, final = excluded.final, checked_at = excluded.checked_at"""
+    ON CONFLICT (chain) DO UPDATE SET head = excluded.head, final = greatest(chains.final, excluded.final), checked_at = excluded.checked_at"""
 _KNOWN = "SELECT block FROM ops.block_times WHERE chain = %s AND day = %s"
 _REMEMBER = "INSERT INTO ops.block_times (chain, day, block) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"

@@ -78,10 +78,9 @@ def word(value: str, name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def token(symbol: str | None, decimals: str | None) -> str:
-    """log_index (unknown), token_symbol, token_decimals."""
-    if decimals and not (INTEGER.fullmatch(decimals) and int(decimals) <= UINT8):
-        raise Unreadable(f"tokenDecimal is not 0..255: {decimals[:40]!r}")
-    return f"{NULL}\t{copy_text.text(symbol).decode()}\t{decimals or NULL}"
+    """log_index (unknown), token_symbol, token_decimals. Anybody can make a token that says odd things of itself."""
+    is_sane = decimals and INTEGER.fullmatch(decimals) and int(decimals) <= UINT8
+    return f"{NULL}\t{copy_text.text(symbol).decode()}\t{decimals if is_sane else NULL}"
 
 
 @lru_cache(maxsize=4096)

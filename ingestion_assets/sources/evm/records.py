@@ -261,6 +261,7 @@ class Kind:
         bad: list[tuple[int, Rejected]] = []
         owner = address.encode()
         after = f"\t{provider}\t"
+        misshapen = 0
         for raw in records:
             try:
                 record = self.decoder.decode(raw)
@@ -275,12 +276,13 @@ class Kind:
                 payload = copy_text.payload(received)
             except (Unreadable, msgspec.DecodeError, UnicodeError, RecursionError) as error:
                 bad.append((len(good), Rejected(bytes(raw), str(error), position(raw))))
+                misshapen += not isinstance(error, Unreadable)
                 continue
             view = raw if payload is received else payload  # a view costs no memory of its own
             good.append(Row(block, self.identity(key, attributes), when, key, attributes, view))
         is_last = len(records) < asked and (not records or len(records) % ROUND != 0)
         # A page that is not the last one must name a block from which to go on, so it cannot be all bad either.
-        if bad and not good and (len(bad) >= DRIFT or not is_last):
+        if bad and not good and (misshapen >= DRIFT or not is_last):
             raise SchemaDrift(
                 f"none of {len(bad)} {self.action} records can be read; the first: {bad[0][1].reason}"
             )

@@ -44,11 +44,11 @@ class AccountHistory:
         while lo <= hi:
             try:
                 batch = self._next(lo, top)
-            except TooMuch:
-                if lo == top:
-                    raise
-                top = (lo + top) // 2
-                continue
+            except TooMuch as error:
+                if lo < top:
+                    top = (lo + top) // 2
+                    continue
+                batch = Batch(Unproved(lo, lo, str(error)))
             reached = _end(batch)
             yield batch
             if reached == top:
@@ -72,8 +72,9 @@ class AccountHistory:
         whole = Page.join(pages)
         if not pages[-1].is_last:
             window = sum(page.size for page in pages)
+            # Only the first page is sure: a later one may have moved, and shown a row twice.
             return self._unproved(
-                whole,
+                pages[0],
                 block,
                 f"block {block} fills the {window} records that the provider shows of one question, and may hold more",
             )
