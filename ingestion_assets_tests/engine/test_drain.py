@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from ingestion_assets.engine.drain import drain
-from ingestion_assets.engine.errors import Transient
+from ingestion_assets.engine.errors import SchemaDrift, Transient
 from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Covered, Tally, Unproved
 from ingestion_assets_tests.engine.things import Blocks, Feed, Thing, coverage, impatient, snapshot
@@ -90,6 +90,20 @@ def test_an_error_of_a_stream_comes_after_its_earlier_batches_are_committed(stor
     with pytest.raises(Transient, match="gone"):
         drain([Breaking("blocks", BLOCKS.things, last=9)], store, read_ahead=5)
     assert coverage(connection) == {"blocks": ((0, 5),)}
+
+
+def test_a_stream_whose_source_has_drifted_stops_no_other(store, connection):
+    """One broken account must not starve the thousand behind it; what it gave before that is kept."""
+
+    class Drifting(Blocks):
+        def read(self, done):
+            yield from list(super().read(done))[:1]
+            raise SchemaDrift("value is gone")
+
+    drained = drain([Drifting("drifting", BLOCKS.things, last=9), BLOCKS], store)
+    assert {key: str(error) for key, error in drained.failed.items()} == {"drifting": "value is gone"}
+    assert coverage(connection)["drifting"] == ((0, 2),)
+    assert coverage(connection)["blocks"] == ((0, 5), (7, 9))
 
 
 def test_an_error_of_whoever_is_told_ends_the_drain_after_that_commit(store, connection):

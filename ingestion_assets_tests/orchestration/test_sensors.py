@@ -1,7 +1,7 @@
 """The sync sensor, with the real resources: what it asks, and what it asks for."""
 
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -10,7 +10,8 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteRepos
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from ingestion_assets.engine.errors import Transient
-from ingestion_assets.orchestration import sensors
+from ingestion_assets.orchestration import jobs, partitions, sensors
+from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN
 from ingestion_assets.sources.evm.records import KINDS
 from ingestion_assets.sources.evm.streams import stream_key
 from ingestion_assets_tests.orchestration.world import ACCOUNTS, CHAINS, EVM, NEWEST
@@ -60,7 +61,12 @@ def look(world, instance):
 def running(world, instance, status=dg.DagsterRunStatus.STARTED, **tags):
     """A run that is on its way."""
     job = world.definitions().get_repository_def().get_job("tidy")
-    names = {"partition": sensors.PARTITION, "first": sensors.RANGE_START, "last": sensors.RANGE_END}
+    names = {
+        "partition": sensors.PARTITION,
+        "first": sensors.RANGE_START,
+        "last": sensors.RANGE_END,
+        "sync": sensors.SYNC,
+    }
     run = instance.create_run_for_job(job, tags={names[name]: value for name, value in tags.items()})
     if status != dg.DagsterRunStatus.NOT_STARTED:
         event = next(kind for kind, result in EVENT_TYPE_TO_PIPELINE_RUN_STATUS.items() if result == status)
@@ -143,6 +149,38 @@ def test_what_the_source_could_not_prove_is_left_to_people(look, cover, connecti
 STATUSES = [status for status in sensors.UNFINISHED if status != dg.DagsterRunStatus.QUEUED]
 
 
+def test_one_sync_of_a_chain_at_a_time(world, instance, look, cover):
+    """Even when the other one works on other days."""
+    cover(0, first_block(8) - 1)
+    with running(world, instance, sync="one", first="one|2024-01-02", last="one|2024-01-02"):
+        assert look().run_requests == []
+    assert look().run_requests
+
+
+def test_a_chain_whose_syncs_fail_is_asked_less_and_less_often(instance, look, cover):
+    """A single failure changes nothing; a success ends the rest."""
+    cover(0, first_block(8) - 1)
+    for _ in range(2):
+        assert look().run_requests
+        instance.create_run_for_job(jobs.tidy, tags={sensors.SYNC: "one"}, status=dg.DagsterRunStatus.FAILURE)
+    assert "the last syncs of one failed" in look().skip_message
+    instance.create_run_for_job(jobs.tidy, tags={sensors.SYNC: "one"}, status=dg.DagsterRunStatus.SUCCESS)
+    assert look().run_requests
+
+
+def test_a_sync_is_never_longer_than_a_run_may_be():
+    """What is older, the next runs read."""
+    request = sensors.sync(
+        name="years", chain="one", assets=[], interval=30, status=dg.DefaultSensorStatus.STOPPED, required_resource_keys=set(),
+        pending=lambda _context: [partitions.key("one", date(2015, 1, 1) + timedelta(days=n)) for n in range(3000)],
+    )  # fmt: skip
+    with dg.instance_for_test() as instance, dg.build_sensor_context(instance=instance) as context:
+        (asked,) = request(context).run_requests
+    first, last = (partitions.parse(asked.tags[tag])[1] for tag in (sensors.RANGE_START, sensors.RANGE_END))
+    assert (last - first).days + 1 == MAX_PARTITIONS_PER_RUN
+    assert last == date(2015, 1, 1) + timedelta(days=2999)
+
+
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_run_over_the_same_days_is_waited_for(world, instance, look, cover, status):
     """Whether it has begun or not."""
@@ -150,7 +188,7 @@ def test_a_run_over_the_same_days_is_waited_for(world, instance, look, cover, st
     with running(world, instance, status, first="one|2024-01-01", last="one|2024-01-08") as run:
         tick = look()
         assert tick.run_requests == []
-        assert tick.skip_message == f"run {run.run_id[:8]} already works on these days of one"
+        assert tick.skip_message == f"run {run.run_id[:8]} already works on one"
     assert look().run_requests
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_assets.engine.budget import SharedBudget, Unlimited
+from ingestion_assets.engine.dead_letters import replay
 from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.engine.stream import Batch, Covered, Evidence, Unproved
@@ -130,6 +131,19 @@ def test_what_lies_before_the_first_covered_block_is_left_to_a_backfill(looking,
     head.block = TOP
     read(looking(), store, 8, 10)
     assert looking().pending("base") == set()
+
+
+def test_a_replay_of_the_first_days_is_pending_too(looking, store, head, connection):
+    """Taking the beginning out of the coverage must not look like history that nobody asked for."""
+    head.block = TOP
+    read(looking(), store, 8, 10)
+    key, lo = connection.execute("SELECT stream, min(lo) FROM ops.coverage GROUP BY 1 LIMIT 1").fetchone()
+    connection.execute(
+        "INSERT INTO ops.dead_letters (stream, lo, hi, position, reason, raw) VALUES (%s, %s, %s, %s, 'bad', '')",
+        [key, lo, lo, lo],
+    )
+    replay(store)
+    assert looking().pending("base") == days(8)
 
 
 def test_a_new_account_beside_an_old_one_begins_today(looking, store):

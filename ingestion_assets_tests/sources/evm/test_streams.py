@@ -163,6 +163,16 @@ def test_a_block_that_fills_the_window_is_named_and_the_rest_is_read(serve, kind
     assert len(server.requests) - before < 3 * TOP
 
 
+def test_a_page_that_moves_while_an_overfull_block_is_read_invents_no_row(upstream):
+    """The block is not proved; only its first page, which cannot have moved, is stored."""
+    upstream.fail("duplicate_rows", rows=[0], match={"page": "2"})
+    provider = explorer_at(upstream, page_size=2, window=4)
+    batches = list(history(provider, kind=TOKENTX, wanted=((BUSY, BUSY),)).read(Done()))
+    (gap,) = (batch.mark for batch in batches)
+    assert "may hold more" in gap.reason
+    assert kept(TOKENTX, batches) <= truth(CHAIN, TOKENTX, HUB, lo=BUSY, hi=BUSY)
+
+
 def test_one_block_is_big_enough_for_that():
     """The chain of these tests has a block that overflows the smaller windows in every kind."""
     assert [len(CHAIN.rows(kind.action, HUB, BUSY, BUSY)) > 4 for kind in KINDS] == [True] * 3
