@@ -7,6 +7,7 @@ number of partitions that keeps it under two seconds for the three EVM assets to
     python benchmarks/launch.py
 """
 
+import atexit
 import os
 import shutil
 import socket
@@ -74,47 +75,50 @@ def launch(url: str, partitions: int) -> float:
 
 def main() -> None:
     """Measure and print medians of three."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
-        (home / "sources.yaml").write_text(SOURCES)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        environment = {
-            **os.environ,
-            "DAGSTER_HOME": folder,
-            "INGESTION_DATABASE_URL": database.embedded(home / "postgres"),
-            "INGESTION_SOURCES": "",
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "dagster_webserver",
-            "-p",
-            str(port),
-            "-w",
-            str(PROJECT / "workspace.yaml"),
-        ]
-        webserver = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        url = f"http://127.0.0.1:{port}"
-        try:
-            while True:
-                try:
-                    httpx.get(f"{url}/server_info", timeout=5).raise_for_status()
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.2)
-            launch(url, 1)
-            for partitions in (1, 50, 100, 200, 250, 300, 400, 800):
-                seconds = [launch(url, partitions) for _ in range(3)]
-                print(
-                    f"{partitions:5} days × {len(ASSETS)} assets: {statistics.median(seconds):6.2f} s  ({min(seconds):.2f} … {max(seconds):.2f})"
-                )
-        finally:
-            webserver.terminate()
-            webserver.wait()
+    folder = tempfile.mkdtemp()
+    atexit.register(
+        shutil.rmtree, folder, ignore_errors=True
+    )  # registered first, so it runs after the server's end
+    home = Path(folder)
+    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
+    (home / "sources.yaml").write_text(SOURCES)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": folder,
+        "INGESTION_DATABASE_URL": database.embedded(home / "postgres"),
+        "INGESTION_SOURCES": "",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "dagster_webserver",
+        "-p",
+        str(port),
+        "-w",
+        str(PROJECT / "workspace.yaml"),
+    ]
+    webserver = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                httpx.get(f"{url}/server_info", timeout=5).raise_for_status()
+                break
+            except httpx.TransportError:
+                time.sleep(0.2)
+        launch(url, 1)
+        for partitions in (1, 50, 100, 200, 250, 300, 400, 800):
+            seconds = [launch(url, partitions) for _ in range(3)]
+            print(
+                f"{partitions:5} days × {len(ASSETS)} assets: {statistics.median(seconds):6.2f} s  ({min(seconds):.2f} … {max(seconds):.2f})"
+            )
+    finally:
+        webserver.terminate()
+        webserver.wait()
 
 
 if __name__ == "__main__":

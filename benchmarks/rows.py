@@ -4,12 +4,14 @@ An explorer in a process of its own serves the token transfers of one account, m
 stream reads them over HTTP and the real store commits them to the embedded Postgres. All three share
 the machine. CPU is what the operating system charged to each, in microseconds a row; memory is ours alone.
 
-    python benchmarks/rows.py --rows 1000000 --page-size 10000 --repeat 3
+    python benchmarks/rows.py --rows 1000000 --page-size 1000 --repeat 3
 """
 
 import argparse
+import atexit
 import multiprocessing
 import resource
+import shutil
 import socket
 import statistics
 import tempfile
@@ -195,11 +197,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--page-size", type=int, default=10_000)
+    parser.add_argument("--page-size", type=int, default=1_000)
     parser.add_argument("--read-ahead", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, served(options.rows) as source:
+    folder = tempfile.mkdtemp()
+    atexit.register(
+        shutil.rmtree, folder, ignore_errors=True
+    )  # registered first, so it runs after the server's end
+    with served(options.rows) as source:
         url = database.embedded(Path(folder) / "postgres")
         database.migrate(url, migrations.SCRIPTS)
         postmaster = psutil.Process(
