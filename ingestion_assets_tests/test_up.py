@@ -16,14 +16,9 @@ import pytest
 import yaml
 
 from ingestion_assets.sandbox import watched_addresses
+from ingestion_assets_tests.upstream import free_port
 
 PATIENCE = 60  # seconds
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -31,6 +31,12 @@ Kind = Literal[
 Rows = list[Any]
 
 
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 @dataclass
 class Head:
     """A settable head: the newest block that an explorer shows, the same for all its chains."""

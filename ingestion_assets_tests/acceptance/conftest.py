@@ -6,7 +6,6 @@ checked against the node's state.
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,17 +17,13 @@ from typing import Any
 import httpx
 import pytest
 
+from ingestion_assets_tests.upstream import free_port
+
 UPSTREAMS = Path(__file__).resolve().parents[3] / "shared" / "upstreams"
 SEEDS = {
     "one": (31337, 1),
     "two": (10, 3),
 }  # name -> chain id, seed of the generator; the accounts are the same
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -12,8 +12,8 @@ import psutil
 import psycopg
 import pytest
 
-from ingestion_assets_tests.acceptance.conftest import free_port
 from ingestion_assets_tests.acceptance.test_truth import LAST_DAY, agrees, installed, result
+from ingestion_assets_tests.upstream import free_port
 
 __all__ = ["installed"]  # a fixture
 

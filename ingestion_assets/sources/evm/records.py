@@ -48,8 +48,8 @@ ROUND = 10
 DRIFT = 3  # a page of so many records, none of which can be read, is not a run of bad records
 
 
-class Transaction(msgspec.Struct, rename="camel", gc=False):
-    """A record of txlist."""
+class Record(msgspec.Struct, rename="camel", gc=False):
+    """What all kinds share."""
 
     block_number: str
     time_stamp: str
@@ -57,17 +57,26 @@ class Transaction(msgspec.Struct, rename="camel", gc=False):
     from_: str = msgspec.field(name="from")
     to: str
     value: str
-    transaction_index: str
     contract_address: str
+
+    def key(self) -> str:
+        """The columns of the natural key."""
+        return f"{self.hash}\t{self.from_}\t{self.to}\t{self.value}"
+
+    def attributes(self) -> str:
+        """The columns after the ordinal, up to provider."""
+        raise NotImplementedError
+
+
+class Transaction(Record):
+    """A record of txlist."""
+
+    transaction_index: str
     nonce: str
     gas_used: str
     gas_price: str
     is_error: str
     status: str = msgspec.field(name="txreceipt_status")
-
-    def key(self) -> str:
-        """The columns of the natural key."""
-        return f"{self.hash}\t{self.from_}\t{self.to}\t{self.value}"
 
     def attributes(self) -> str:
         """The columns after the ordinal. Before Byzantium there was no receipt status, only isError."""
@@ -80,23 +89,12 @@ class Transaction(msgspec.Struct, rename="camel", gc=False):
         )
 
 
-class InternalTransaction(msgspec.Struct, rename="camel", gc=False):
+class InternalTransaction(Record):
     """A record of txlistinternal, asked by address."""
 
-    block_number: str
-    time_stamp: str
-    hash: str
-    from_: str = msgspec.field(name="from")
-    to: str
-    value: str
-    contract_address: str
     type: str
     is_error: str
     trace_id: str = ""
-
-    def key(self) -> str:
-        """The columns of the natural key."""
-        return f"{self.hash}\t{self.from_}\t{self.to}\t{self.value}"
 
     def attributes(self) -> str:
         """The columns after the ordinal."""
@@ -106,16 +104,9 @@ class InternalTransaction(msgspec.Struct, rename="camel", gc=False):
         )
 
 
-class TokenTransfer(msgspec.Struct, rename="camel", gc=False):
-    """A record of tokentx. It has no log index."""
+class TokenTransfer(Record):
+    """A record of tokentx. It has no log index; `contract_address` is the token."""
 
-    block_number: str
-    time_stamp: str
-    hash: str
-    from_: str = msgspec.field(name="from")
-    to: str
-    contract_address: str
-    value: str
     token_symbol: str | None = None
     token_decimal: str | None = None
 
@@ -126,9 +117,6 @@ class TokenTransfer(msgspec.Struct, rename="camel", gc=False):
     def attributes(self) -> str:
         """The columns after the ordinal."""
         return token(self.token_symbol, self.token_decimal)
-
-
-Record = Transaction | InternalTransaction | TokenTransfer
 
 
 class Row(NamedTuple):
