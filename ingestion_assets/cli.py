@@ -33,6 +33,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ChainOption = Annotated[str | None, typer.Option("--chain", help="Only this chain of sources.yaml.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
+HEAD_REQUESTS = 2  # a sync's own: how far the chain is, and how far it is final
+
 console = Console()
 narration = Console(stderr=True)  # progress and errors: what is piped on is the answer alone
 
@@ -72,6 +74,8 @@ def up(
 @app.command()
 def check(as_json: Json = False) -> None:
     """Read sources.yaml and say what it asks for, or what is wrong with it and where."""
+    from ingestion_assets.sources.evm.records import KINDS
+
     with _explained():
         settings = Settings.from_environment()
         chains = settings.sources().chains
@@ -86,6 +90,7 @@ def check(as_json: Json = False) -> None:
                 "chain": name,
                 "start": chain.start.isoformat(),
                 "addresses": len(chain.addresses),
+                "requests_per_sync": HEAD_REQUESTS + len(KINDS) * len(chain.addresses),
                 "provider": str(chain.providers[0].url),
             }
             for name, chain in chains.items()

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ingestion_assets.cli import app
 from ingestion_assets.sources.evm.records import KINDS
-from ingestion_assets_tests.orchestration.world import home, in_table, truth, world
+from ingestion_assets_tests.orchestration.world import ACCOUNTS, home, in_table, truth, world
 
 __all__ = ["home", "world"]  # fixtures
 
@@ -53,6 +53,7 @@ def test_check_says_what_is_asked_for(cli):
     """One entry for each chain."""
     assert [found["chain"] for found in answer(cli("check", "--json"))] == ["one", "two"]
     assert "2024-01-01" in cli("check").stdout
+    assert answer(cli("check", "--json"))[0]["requests_per_sync"] == 2 + 3 * len(ACCOUNTS)
 
 
 def test_check_names_the_line_that_is_wrong(cli, world):
