@@ -123,9 +123,6 @@ class StoreIOManager(dg.IOManager):
     def _report(
         self, context: dg.OutputContext, obj: Ingestion, drained: Drained, run_metadata: Mapping[str, Any]
     ) -> None:
-        table, time_column = self._table(context)
-        keys = list(context.asset_partition_keys)
-        counts = rows_by_partition(self._engine, table, time_column, keys)
         if drained.failed:
             reasons = [f"{stream}: {error}" for stream, error in drained.failed.items()]
             raise dg.Failure(
@@ -134,6 +131,9 @@ class StoreIOManager(dg.IOManager):
                 metadata={**run_metadata, "drifted": dg.MetadataValue.json(reasons)},
                 allow_retries=False,
             )
+        table, time_column = self._table(context)
+        keys = list(context.asset_partition_keys)
+        counts = rows_by_partition(self._engine, table, time_column, keys)
         with sorted_for_dagster():
             unproved = set(obj.partitions_of(drained.unproved)) if drained.unproved else set()
         step = context.step_context

@@ -5,7 +5,7 @@ from decimal import Decimal
 import dagster as dg
 import pytest
 
-from ingestion_assets.engine.errors import Permanent, Transient
+from ingestion_assets.engine.errors import Permanent, SchemaDrift, Transient
 from ingestion_assets.engine.stream import Rejected
 from ingestion_assets_tests.orchestration import tiny
 from ingestion_assets_tests.orchestration.tiny import (
@@ -63,6 +63,33 @@ def test_what_cannot_be_proved_fails_the_run_once_and_spares_the_other_partition
         key: said["dagster/partition_row_count"] for key, said in materialised(instance, result).items()
     } == {partition(day): 1 for day in (0, 1, 3, 4)}
     assert stored(connection) == [partition(day) for day in range(5)]
+
+
+def test_a_drift_fails_the_run_once_and_keeps_what_came_before_it(database_url, instance, connection):
+    """The failure names the stream and what is gone; nothing is reported whole."""
+
+    def drifting(_done):
+        yield covers(0, 1)
+        raise SchemaDrift("value is gone")
+
+    result = run(definitions(database_url, drifting), instance, 0, 4)
+    assert not result.success
+    assert attempts(result) == 1
+    assert "SchemaDrift in 1 of 1 streams: tiny/days/a: value is gone" in failure(result)
+    assert stored(connection) == [partition(0), partition(1)]
+    assert materialised(instance, result) == {}
+
+
+def test_a_source_that_wants_a_long_rest_gets_it(database_url, instance):
+    """A run does not sit out an hour in a slot that others could use."""
+
+    def tired(_done):
+        raise Transient("come back later", retry_after=3600)
+        yield
+
+    result = run(definitions(database_url, tired), instance, 0, 0)
+    assert attempts(result) == 1
+    assert "the source asks to be left alone for 3600 s" in failure(result)
 
 
 def test_a_gap_fails_the_check_as_an_error(database_url, instance):
