@@ -13,7 +13,7 @@ run: $(VENV)/ready       ## everything, with the sandbox unless INGESTION_SOURCE
 	@exec $(BIN)/ingestion up
 
 test: $(VENV)/ready      ## the whole test suite
-	$(BIN)/python -m pytest -n auto -m "not drill" $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not drill" $(PYTEST)
 
 lint: $(VENV)/ready      ## ruff and mypy
 	$(BIN)/ruff check
