@@ -32,11 +32,7 @@ class Selection:
 
     def partition_keys(self) -> list[str]:
         """One key for each chain and day."""
-        return [
-            partitions.key(chain, first + timedelta(days=n))
-            for chain, (first, last) in self.days.items()
-            for n in range((last - first).days + 1)
-        ]
+        return [key for chain, days in self.days.items() for key in partitions.keys(chain, days)]
 
     def runs(self) -> list[tuple[str, partitions.Span]]:
         """The spans of days that one run each reads, as the daemon would cut them."""

@@ -8,7 +8,7 @@ from ingestion_assets.engine.store import Store
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.evm.assets import Chains
 from ingestion_assets.sources.evm.records import KINDS
-from ingestion_assets.sources.evm.streams import stream_key
+from ingestion_assets.sources.evm.streams import stream_key, stream_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def gaps(settings: Settings, store: Store, only: str | None = None) -> list[Gap]
             if only not in (None, name):
                 continue
             wanted = chains.chain(name).blocks((config.start, datetime.now(UTC).date()))
-            keys = [stream_key(kind, name, address) for kind in KINDS for address in config.addresses]
+            keys = stream_keys(name, config.addresses)
             covered, unproved = store.covered(keys), store.unproved_reasons(keys)
             for key in keys:
                 for lo, hi in difference(wanted, covered.get(key, ())):

@@ -39,6 +39,11 @@ class Budget(Protocol):
         ...
 
 
+def next_midnight() -> datetime:
+    """When the UTC day ends, and with it what was used of the day's budget."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
 def budget_name(host: str, key: str | None) -> str:
     """A name for the budget of this key at this host that does not give the key away."""
     return host if key is None else f"{host}/{hashlib.sha256(key.encode()).hexdigest()[:12]}"
@@ -119,9 +124,7 @@ class SharedBudget:
         """Count one request of the day. Raising gives the slot back with the transaction."""
         used = connection.execute(_COUNT, [self.name]).fetchone()
         if self.per_day is not None and used is not None and used[0] > self.per_day:
-            midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(
-                days=1
-            )
+            midnight = next_midnight()
             raise QuotaExhausted(
                 f"the {self.per_day} requests a day of {self.name} are used up; the budget is full again at {midnight:%Y-%m-%d %H:%M} UTC",
                 until=midnight,

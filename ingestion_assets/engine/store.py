@@ -5,7 +5,6 @@ from there with `INSERT … ON CONFLICT DO NOTHING`. Rows that are stored alread
 committing a batch twice changes nothing, and two workers on one range do no harm.
 """
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -33,8 +32,6 @@ from ingestion_assets.engine.stream import (
     Tally,
     Unproved,
 )
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Connection = psycopg.Connection[TupleRow]

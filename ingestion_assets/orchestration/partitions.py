@@ -25,6 +25,12 @@ def key(chain: str, day: date) -> str:
     return f"{chain}|{day.isoformat()}"
 
 
+def keys(chain: str, span: Span) -> list[str]:
+    """The partition keys of a chain's days, first and last included."""
+    first, last = span
+    return [key(chain, first + timedelta(days=n)) for n in range((last - first).days + 1)]
+
+
 def parse(partition_key: str) -> tuple[str, date]:
     """The chain and day of a partition key."""
     chain, _, day = partition_key.partition("|")

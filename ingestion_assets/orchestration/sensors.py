@@ -65,6 +65,11 @@ def sync(
         description=f"Reads what is new on {chain}, and fills holes in what was read before.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        rest = rest_until(context.instance, chain, interval)
+        if rest > datetime.now(UTC):
+            return dg.SkipReason(
+                f"the last syncs of {chain} failed: see their runs; the next one is due at {rest:%H:%M:%S} UTC"
+            )
         try:
             days = partitions.spans(pending(context)).get(chain, ())
         except QuotaExhausted as error:
@@ -80,11 +85,6 @@ def sync(
             if run.tags.get(SYNC) == chain or overlaps(run.tags, chain, (first, last)):
                 reason = dg.SkipReason(f"run {run.run_id[:8]} already works on {chain}")
                 return dg.SensorResult(skip_reason=reason, cursor=turn)
-        rest = rest_until(context.instance, chain, interval)
-        if rest > datetime.now(UTC):
-            return dg.SkipReason(
-                f"the last syncs of {chain} failed: see their runs; the next one is due at {rest:%H:%M:%S} UTC"
-            )
         return dg.SensorResult(run_requests=[request(chain, (first, last))], cursor=turn)
 
     return look

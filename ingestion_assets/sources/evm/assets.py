@@ -1,7 +1,6 @@
 """The assets of this family, and how a run's partitions become streams. The only module here that knows Dagster."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
 from typing import Protocol
 
 import dagster as dg
@@ -20,7 +19,7 @@ from ingestion_assets.sources.evm.chain import Chain
 from ingestion_assets.sources.evm.config import ChainConfig, EtherscanProvider
 from ingestion_assets.sources.evm.etherscan import Etherscan
 from ingestion_assets.sources.evm.records import KINDS, Kind
-from ingestion_assets.sources.evm.streams import AccountHistory, stream_key
+from ingestion_assets.sources.evm.streams import AccountHistory, stream_keys
 
 RESOURCE, LOOKING = "evm", "evm_looking"  # resource keys
 
@@ -129,8 +128,8 @@ class Chains:
     def partitions_between(self, name: str, blocks: list[Range]) -> set[str]:
         """The partitions of the days that these blocks fall on."""
         found: set[str] = set()
-        for first, last in self.chain(name).days_of(union(blocks)):
-            found |= {partitions.key(name, first + timedelta(days=n)) for n in range((last - first).days + 1)}
+        for days in self.chain(name).days_of(union(blocks)):
+            found.update(partitions.keys(name, days))
         return found
 
     def pending(self, name: str) -> set[str]:
@@ -140,7 +139,7 @@ class Chains:
         Gaps that the source could not prove whole are left to a backfill as well.
         """
         config = self.configs[name]
-        keys = [stream_key(kind, name, address) for kind in KINDS for address in config.addresses]
+        keys = stream_keys(name, config.addresses)
         if not keys:
             return set()
         chain = self.chain(name)

@@ -6,12 +6,13 @@ sentence in `result` or `message`. An empty answer is one of a few sentences, an
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
 
 from ingestion_assets.engine import rows
+from ingestion_assets.engine.budget import next_midnight
 from ingestion_assets.engine.errors import (
     IngestionError,
     Misconfigured,
@@ -45,7 +46,7 @@ def _rate_limited(text: str) -> IngestionError:
 
 
 def _quota(text: str) -> IngestionError:
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    midnight = next_midnight()
     return QuotaExhausted(f"{text}; it is full again at {midnight:%Y-%m-%d %H:%M} UTC", until=midnight)
 
 

@@ -6,14 +6,14 @@ block alone fills a page is it read by page number, once from each end, and the 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ingestion_assets.engine.coverage import Ranges, difference, union
 from ingestion_assets.engine.errors import TooMuch
 from ingestion_assets.engine.stream import Batch, Covered, Done, Evidence, Unproved
 from ingestion_assets.sources.evm.chain import Chain, Days
-from ingestion_assets.sources.evm.records import Kind, Page
+from ingestion_assets.sources.evm.records import KINDS, Kind, Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +121,8 @@ def _end(batch: Batch) -> int:
 def stream_key(kind: Kind, chain: str, address: str) -> str:
     """The name under which the marks of an account's history are kept."""
     return f"evm/{kind.name}/{chain}/{address}"
+
+
+def stream_keys(chain: str, addresses: Iterable[str]) -> list[str]:
+    """The names of all streams of these accounts."""
+    return [stream_key(kind, chain, address) for kind in KINDS for address in addresses]
