@@ -32,15 +32,11 @@ from starlette.routing import Route
 from ingestion_assets import migrations
 from ingestion_assets.engine import database
 from ingestion_assets.engine.drain import drain
-from ingestion_assets.engine.http import Client
 from ingestion_assets.engine.store import Store, connection_pool
-from ingestion_assets.sources.evm.chain import Chain
-from ingestion_assets.sources.evm.config import Depth
-from ingestion_assets.sources.evm.etherscan import Etherscan
-from ingestion_assets.sources.evm.records import KINDS
-from ingestion_assets.sources.evm.streams import AccountHistory
+from ingestion_assets.sources.evm.chains import Chains
+from ingestion_assets.sources.evm.config import ChainConfig
+from ingestion_assets.sources.evm.records import TOKEN_TRANSFERS
 
-TOKEN_TRANSFERS = next(kind for kind in KINDS if kind.name == "token_transfers")
 ACCOUNT = "0x" + "ac" * 20
 PER_BLOCK = 10
 GENESIS = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp())
@@ -81,7 +77,13 @@ def explorer(rows: int, port: int) -> None:
         if asked["module"] == "proxy":
             result: object = hex(rows // PER_BLOCK - 1)
             if asked["action"] == "eth_getBlockByNumber":
-                result = {"number": asked["tag"], "timestamp": hex(GENESIS + int(asked["tag"], 16) * 12)}
+                number = int(asked["tag"], 16)
+                result = {
+                    "number": asked["tag"],
+                    "hash": f"0x{number:064x}",
+                    "parentHash": f"0x{max(0, number - 1):064x}",
+                    "timestamp": hex(GENESIS + number * 12),
+                }
             return JSONResponse({"jsonrpc": "2.0", "id": 1, "result": result})
         if asked["module"] == "block":
             return Response('{"status":"0","message":"NOTOK","result":"Error! No closest block found"}')
@@ -141,29 +143,41 @@ def measure(
 ) -> dict[str, float]:
     """Drain the whole history into empty tables once."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("TRUNCATE raw.evm_token_transfers, ops.coverage, ops.block_times")
+        connection.execute("TRUNCATE raw.evm_token_transfers, ops.coverage, ops.block_times, ops.headers")
         connection.execute("CHECKPOINT")
     pool = connection_pool(url)
     store = Store(pool)
-    explorer_api = Etherscan(
-        Client(source[0]), "bench", 1, page_size=options.page_size, result_window=options.page_size
+    config = ChainConfig.model_validate(
+        {
+            "chain_id": 1,
+            "start": "2024-01-01",
+            "finality": {"depth": 0},
+            "providers": [
+                {
+                    "kind": "etherscan",
+                    "url": source[0],
+                    "page_size": options.page_size,
+                    "result_window": options.page_size,
+                }
+            ],
+            "addresses": [ACCOUNT],
+        }
     )
-    chain = Chain(
-        "bench", start=date(2024, 1, 1), finality=Depth(depth=0), provider=explorer_api, store=store
-    )
-    stream = AccountHistory(chain, TOKEN_TRANSFERS, ACCOUNT, ((date(2024, 1, 1), date(2030, 1, 1)),))
+    chains = Chains({"bench": config}, {}, store)
+    streams = chains.streams(TOKEN_TRANSFERS, "bench", ((date(2024, 1, 1), date(2030, 1, 1)),))
     me = psutil.Process()
     resident: list[int] = []
     before = (time.process_time(), cpu_of(postgres), cpu_of(source[1]))
     started = time.perf_counter()
     drained = drain(
-        [stream],
+        streams,
         store,
         read_ahead=options.read_ahead,
         on_commit=_every(10, lambda: resident.append(me.memory_info().rss)),
     )
     wall = time.perf_counter() - started
     after = (time.process_time(), cpu_of(postgres), cpu_of(source[1]))
+    chains.close()
     pool.close()
     assert drained.tally.inserted == rows, drained.tally
     ours, theirs, upstream = ((b - a) / rows * 1e6 for a, b in zip(before, after, strict=True))

@@ -18,9 +18,9 @@ from ingestion_assets.orchestration import partitions
 from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN
 from ingestion_assets.orchestration.sensors import RANGE_END, RANGE_START
 from ingestion_assets.settings import Settings
-from ingestion_assets.sources.evm.records import KINDS
+from ingestion_assets.sources.evm.records import EVERY_KIND
 
-ASSETS = tuple(f"evm/{kind.name}" for kind in KINDS)
+ASSETS = tuple(f"evm/{kind.name}" for kind in EVERY_KIND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,14 @@ def run_here(settings: Settings, selection: Selection, console: Console) -> dict
         console: where progress is shown; not where the answer is printed.
 
     Returns:
-        `status`, how many `partitions`, the ids of the `runs`, `new_rows`, and `errors`, a sentence each.
+        `status`, how many `partitions`, the ids of the `runs`, `new_rows`, and `errors` and what checks have `contradicted`,
+        a sentence each.
     """
     from ingestion_assets.definitions import build
 
     runs: list[str] = []
     errors: list[str] = []
+    contradicted: list[str] = []
     with _instance(settings) as instance, Bar(console) as bar:
         keys = [dg.AssetKey(name.split("/")) for name in selection.assets]
         repository = build(settings, on_commit=bar.committed).get_repository_def()
@@ -103,6 +105,8 @@ def run_here(settings: Settings, selection: Selection, console: Console) -> dict
             )
             runs.append(result.run_id)
             errors += [f"{chain}: {said}" for said in _errors(result)]
+            if result.success:  # else the error says it
+                contradicted += [f"{chain}: {said}" for said in _contradicted(result)]
             if _interrupted(instance, result.run_id):
                 break
     return {
@@ -111,11 +115,21 @@ def run_here(settings: Settings, selection: Selection, console: Console) -> dict
         "runs": runs,
         "new_rows": bar.rows,
         "errors": errors,
+        "contradicted": contradicted,
     }
 
 
 # Every event is in Dagster's storage; what went wrong is said by us, once, without a traceback.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def _contradicted(result: dg.ExecuteInProcessResult) -> list[str]:
+    """What failed checks say; warnings are in the UI."""
+    return [
+        f"{check.asset_key.to_user_string()}, check {check.check_name}: {check.description}"
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
+    ]
 
 
 def _errors(result: dg.ExecuteInProcessResult) -> list[str]:
@@ -177,7 +191,7 @@ class Bar:
     def committed(self, stream: Stream, batch: Batch, tally: Tally) -> None:
         """One batch is stored."""
         self.rows += tally.inserted
-        asset, position = stream.key.split("/")[1], getattr(batch.mark, "hi", "")
+        asset, position = stream.keys[0].split("/")[1], getattr(batch.mark, "hi", "")
         self._show(f" · {asset} {position}")
 
     def _show(self, where: str) -> None:

@@ -80,24 +80,79 @@ def check(as_json: Json = False) -> None:
         settings = Settings.from_environment()
         chains = settings.sources().chains
         missing = [
-            f"{name}: the variable {provider.key_env} is not set"
+            f"{name}: the variable {variable} is not set"
             for name, chain in chains.items()
             for provider in chain.providers
-            if provider.key_env and not settings.variables.get(provider.key_env)
+            for variable in provider.key_env or ()
+            if not settings.variables.get(variable)
         ]
         found = [
             {
                 "chain": name,
                 "start": chain.start.isoformat(),
                 "addresses": len(chain.addresses),
+                "tokens": len(chain.tokens),
                 "requests_per_sync": HEAD_REQUESTS + len(KINDS) * len(chain.addresses),
-                "provider": str(chain.providers[0].url),
+                "provider": ", ".join(f"{called} at {one.url.host}" for called, one, _ in chain.named()),
             }
             for name, chain in chains.items()
         ]
         _print(found, as_json=as_json)
         if missing:
             raise Misconfigured("; ".join(missing))
+
+
+@app.command()
+def providers(
+    chain: ChainOption = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="First close the breakers and forget what is not supported.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Who is asked, in order of preference: breakers, budgets of the day, what they refuse, and who was caught lying."""
+    from ingestion_assets import report
+
+    with _explained(), _store() as (settings, store):
+        _known_chain(settings, chain)
+        if reset:
+            report.reset_providers(settings, store, chain)
+        found = [line for line in report.providers(settings, store) if chain in (None, line.chain)]
+        _print([dataclasses.asdict(line) for line in found], as_json=as_json)
+
+
+@app.command()
+def verify(
+    chain: Annotated[str, typer.Option(help="Of sources.yaml.")],
+    first: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=["%Y-%m-%d"], help="First day; default: the chain's start."),
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day; default: today.")
+    ] = None,
+    proof: Annotated[
+        list[str] | None, typer.Option(help="nonce, balance or counted; default: as sources.yaml says.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hold what is stored against a second provider and the chain's state; mend it, or take it out of the coverage."""
+    from ingestion_assets import report
+
+    with _explained(), _store() as (settings, store):
+        _known_chain(settings, chain)
+        found = report.verify(settings, store, chain, (_date(first), _date(last)), proof)
+        if as_json:
+            _print([dataclasses.asdict(found)], as_json=True)
+        else:
+            typer.echo(
+                f"{found.mended_rows:,} rows written anew, {len(found.contradictions):,} contradictions taken out of the "
+                f"coverage, {len(found.failed):,} proofs not made"
+            )
+            for reason in (*found.contradictions, *found.failed, *found.findings):
+                typer.echo(f"  {reason}")
+        if found.contradictions or found.failed:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -172,13 +227,11 @@ def backfill(
         selection = backfills.select(settings, asset, chain, _date(first), _date(last))
         if here:
             done = backfills.run_here(settings, selection, narration)
-            _print(
-                [done] if as_json else [done | {"runs": len(done["runs"]), "errors": len(done["errors"])}],
-                as_json=as_json,
-            )
-            for said in done["errors"]:
+            lists = ("runs", "errors", "contradicted")
+            _print([done] if as_json else [done | {name: len(done[name]) for name in lists}], as_json=as_json)
+            for said in (*done["errors"], *done["contradicted"]):
                 print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
-            if done["errors"]:
+            if done["errors"] or done["contradicted"]:
                 raise typer.Exit(1)
             return
         launched = backfills.launch(url, selection)
@@ -251,7 +304,11 @@ def _print_status(chain: str, lines: "Sequence[Status]") -> None:
         if first.final is None
         else f"final block {first.final:,} at {_cell(first.checked_at)} UTC"
     )
-    typer.echo(f"{chain}: {first.streams} accounts, {looked}")
+    watched = ", ".join(
+        f"{line.streams} {'tokens' if line.asset.endswith('erc20_transfers') else 'accounts'}"
+        for line in {line.asset.endswith("erc20_transfers"): line for line in lines}.values()
+    )
+    typer.echo(f"{chain}: {watched}, {looked}")
     _print_table(
         [
             {

@@ -1,13 +1,15 @@
 """What the CLI tells about streams: how far they are, and what is missing. Reads marks, writes nothing."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from ingestion_assets.engine.coverage import difference, size
+from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.engine.store import Store
+from ingestion_assets.orchestration.proving import Proved, prove
 from ingestion_assets.settings import Settings
-from ingestion_assets.sources.evm.assets import Chains
-from ingestion_assets.sources.evm.records import KINDS
+from ingestion_assets.sources.evm.chains import Chains
+from ingestion_assets.sources.evm.records import ERC20_TRANSFERS, EVERY_KIND, KINDS
 from ingestion_assets.sources.evm.streams import stream_key, stream_keys
 
 
@@ -42,9 +44,13 @@ class Gap:
 def status(settings: Settings, store: Store) -> list[Status]:
     """One line for each asset and chain, from the marks alone; asks no source."""
     return [
-        _status(store, kind.name, chain, [stream_key(kind, chain, address) for address in config.addresses])
+        _status(store, kind.name, chain, [stream_key(kind, chain, subject) for subject in subjects])
         for chain, config in settings.sources().chains.items()
-        for kind in KINDS
+        for kind, subjects in (
+            *((kind, config.addresses) for kind in KINDS),
+            (ERC20_TRANSFERS, config.tokens),
+        )
+        if subjects or kind is not ERC20_TRANSFERS
     ]
 
 
@@ -88,7 +94,7 @@ def gaps(settings: Settings, store: Store, only: str | None = None) -> list[Gap]
             if only not in (None, name):
                 continue
             wanted = chains.chain(name).blocks((config.start, datetime.now(UTC).date()))
-            keys = stream_keys(name, config.addresses)
+            keys = stream_keys(name, config.addresses, config.tokens)
             covered, unproved = store.covered(keys), store.unproved_reasons(keys)
             for key in keys:
                 for lo, hi in difference(wanted, covered.get(key, ())):
@@ -104,3 +110,82 @@ def gaps(settings: Settings, store: Store, only: str | None = None) -> list[Gap]
 def blocks(found: list[Gap]) -> int:
     """How many blocks the gaps hold, summed over streams."""
     return sum(size([(gap.lo, gap.hi)]) for gap in found)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderLine:
+    """One provider of one chain, as all processes see it."""
+
+    chain: str
+    provider: str
+    state: str
+    until: datetime | None
+    used_today: int
+    per_day: int | None
+    lies: int
+    refuses: str  # classes of questions
+    last_failure: str | None
+    last_lie: str | None
+
+
+def providers(settings: Settings, store: Store) -> list[ProviderLine]:
+    """One line for each provider and key, in order of preference; asks nobody."""
+    chains = Chains(settings.sources().chains, settings.variables, store)
+    try:
+        return [
+            ProviderLine(
+                name,
+                state.provider,
+                state.state,
+                state.until,
+                chains.used_today(name, state.provider),
+                chains.per_day(name, state.provider),
+                state.lies,
+                ", ".join(sorted(state.unsupported)),
+                state.reason,
+                state.last_lie,
+            )
+            for name in chains.configs
+            for state in chains.chain(name).providers.states()
+        ]
+    finally:
+        chains.close()
+
+
+def reset_providers(settings: Settings, store: Store, chain: str | None) -> None:
+    """Close the breakers of a chain's providers, or of all, and forget what they do not support; asks nobody."""
+    chains = Chains(settings.sources().chains, settings.variables, store)
+    try:
+        for name in chains.configs if chain is None else [chain]:
+            chains.chain(name).providers.reset()
+    finally:
+        chains.close()
+
+
+def verify(
+    settings: Settings,
+    store: Store,
+    chain: str,
+    span: tuple[date | None, date | None],
+    wanted: list[str] | None,
+) -> Proved:
+    """Hold the days of a chain against the proofs, and mend what they contradict."""
+    chains = Chains(settings.sources().chains, settings.variables, store)
+    try:
+        first, last = span
+        if not (chains.configs[chain].proofs if wanted is None else wanted):
+            raise Misconfigured(
+                f"no proof is named: chains.{chain}.proofs of sources.yaml is empty; name some there, or here"
+            )
+        start, today = chains.all_days(chain)
+        days = (max(first or start, start), min(last or today, today))
+        return prove(
+            [
+                proof
+                for kind in EVERY_KIND
+                for proof in chains.proofs(kind, chain, (days,), wanted=wanted, again=True)
+            ],
+            store,
+        )
+    finally:
+        chains.close()

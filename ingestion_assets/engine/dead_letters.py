@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ingestion_assets.engine.coverage import Ranges, union
-from ingestion_assets.engine.marks import uncover
+from ingestion_assets.engine.marks import lock, uncover
 from ingestion_assets.engine.store import Connection, Store
 
 
@@ -55,9 +55,8 @@ def _reopen(connection: Connection, streams: str) -> dict[str, Ranges]:
     reopened: dict[str, Ranges] = {}
     for stream, lo, hi in letters:
         reopened[stream] = union([*reopened.get(stream, ()), (lo, hi)])
-    for stream, ranges in sorted(
-        reopened.items()
-    ):  # in one order, so that two replays cannot block each other
+    lock(connection, list(reopened))  # all at once, so that two replays cannot block each other
+    for stream, ranges in reopened.items():
         for lo, hi in ranges:
             uncover(connection, stream, (lo, hi))
     return reopened

@@ -1,11 +1,26 @@
 """The one verb: read streams to their end and commit each batch. There is no other loop in this project."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 
+from ingestion_assets.engine.coverage import difference
 from ingestion_assets.engine.errors import SchemaDrift
 from ingestion_assets.engine.prefetch import ahead
-from ingestion_assets.engine.stream import Batch, Drained, Sink, Stream, Tally, Unproved, Writer
+from ingestion_assets.engine.stream import (
+    Batch,
+    Covered,
+    Cursor,
+    Drained,
+    Sink,
+    Stream,
+    Tally,
+    Unproved,
+    Writer,
+    name_of,
+)
 
 
 def drain(
@@ -14,53 +29,137 @@ def drain(
     *,
     read_ahead: int = 1,
     readers: int = 1,
+    writers: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
     on_commit: Callable[[Stream, Batch, Tally], None] = lambda _stream, _batch, _tally: None,
 ) -> Drained:
     """Read the streams one after another and commit each batch with its mark.
 
-    Whatever happens, what is committed is whole: the next drain begins after the last committed batch.
+    Whatever happens, what is committed is whole: the next drain reads what is missing. Between reading and commit lie
+    `read_ahead + readers + writers - 1` batches at most: so many a crash makes us read again, and memory holds.
 
     Args:
         streams: what to read.
         sink: where to.
-        read_ahead: batches that may be read while the last one commits; so many a crash makes us read again.
+        read_ahead: batches that may be read while the last one commits.
         readers: streams that are read side by side.
+        writers: batches that are committed side by side, each in a transaction of its own. Those of a stream that move
+            a cursor, or whose ranges overlap, still wait for one another. 1 where one batch's commit decides what the
+            next one is.
         should_stop: asked between batches; True ends the drain at that boundary.
-        on_commit: told of every committed batch.
+        on_commit: told of every committed batch, in the order in which they were read, by the caller's thread.
 
     A stream whose source has drifted ends where it is and does not stop the others: see `Drained.failed`.
 
     Raises:
-        IngestionError: the first other error that a stream or the sink raised; what came before it is committed.
+        IngestionError: the first other error that a stream or the sink raised; what came before it is committed, and
+            so may be up to `writers - 1` batches after it.
     """
     total = Tally()
     failed: dict[str, SchemaDrift] = {}
     unproved: dict[str, tuple[Unproved, ...]] = {}
     stopped = False
 
+    def told(stream: Stream, batch: Batch, tally: Tally) -> None:
+        total.add(tally)
+        for key in batch.keys or stream.keys:
+            _note(unproved, key, batch)
+        on_commit(stream, batch, tally)
+
     def stopping() -> bool:
         nonlocal stopped
+        commits.look()
         stopped = stopped or should_stop()
         return stopped
 
     sources = [_source(stream, sink) for stream in streams]
     batches = ahead(sources, depth=read_ahead, readers=readers, should_stop=stopping)
-    with closing(batches):  # readers stop at once when a commit fails
-        for stream, writer, batch in batches:
-            if isinstance(batch, SchemaDrift):
-                failed[stream.key] = batch
-                continue
-            tally = writer.commit(batch)
-            total.add(tally)
-            if isinstance(batch.mark, Unproved):
-                unproved[stream.key] = (*unproved.get(stream.key, ()), batch.mark)
-            on_commit(stream, batch, tally)
-    return Drained(total, unproved, failed, stopped)
+    # Left in the opposite order: readers stop at once when a commit fails; then the commits that are under way end.
+    with ThreadPoolExecutor(writers, thread_name_prefix="commit") as pool, closing(batches):
+        commits = _Commits(pool, writers, told)
+        try:
+            for stream, writer, batch in batches:
+                if isinstance(batch, SchemaDrift):
+                    failed[name_of(stream)] = batch
+                else:
+                    commits.begin(stream, writer, batch)
+        finally:  # what a reader raised comes after the commits before it, and after their errors
+            commits.end()
+    return Drained(total, {key: gaps for key, gaps in unproved.items() if gaps}, failed, stopped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """A commit that is under way."""
+
+    stream: Stream
+    batch: Batch
+    tally: Future[Tally]
+
+    def is_before(self, stream: Stream, batch: Batch) -> bool:
+        """Whether a batch has to wait until this one is committed."""
+        mine, its = self.batch.mark, batch.mark
+        if self.stream is not stream:
+            return False
+        if isinstance(mine, Cursor) or isinstance(its, Cursor):
+            return True
+        return mine.lo <= its.hi and its.lo <= mine.hi
+
+
+class _Commits:
+    """Those that are under way, in the order of reading, fewer than `writers` of them whenever the reader is asked."""
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, writers: int, told: Callable[[Stream, Batch, Tally], None]
+    ) -> None:
+        self._pool = pool
+        self._writers = writers
+        self._told = told
+        self._open: deque[_Commit] = deque()
+
+    def begin(self, stream: Stream, writer: Writer, batch: Batch) -> None:
+        """Commit a batch, after those that have to be committed before."""
+        while any(commit.is_before(stream, batch) for commit in self._open):
+            self._finish()
+        self._open.append(_Commit(stream, batch, self._pool.submit(writer.commit, batch)))
+        if len(self._open) == self._writers:
+            self._finish()
+
+    def look(self) -> None:
+        """Tell of those that are done: a source that is slow must not hide them."""
+        while self._open and self._open[0].tally.done():
+            self._finish()
+
+    def end(self) -> None:
+        """Wait for all."""
+        while self._open:
+            self._finish()
+
+    def _finish(self) -> None:
+        commit = self._open.popleft()
+        try:
+            self._told(commit.stream, commit.batch, commit.tally.result())
+        except BaseException:
+            self._open.clear()  # nobody hears of those after it
+            raise
+
+
+def _note(unproved: dict[str, tuple[Unproved, ...]], key: str, batch: Batch) -> None:
+    """What one provider could not prove, another one may have proved later in the same drain."""
+    mark = batch.mark
+    if isinstance(mark, Unproved):
+        unproved[key] = (*unproved.get(key, ()), mark)
+    elif isinstance(mark, Covered) and key in unproved:
+        unproved[key] = tuple(
+            Unproved(lo, hi, gap.reason)
+            for gap in unproved[key]
+            for lo, hi in difference([(gap.lo, gap.hi)], [(mark.lo, mark.hi)])
+        )
 
 
 def _source(stream: Stream, sink: Sink) -> Callable[[], Iterator[tuple[Stream, Writer, Batch | SchemaDrift]]]:
     def read() -> Iterator[tuple[Stream, Writer, Batch | SchemaDrift]]:
+        stream.wanted()  # a source that has changed its mind takes back what is committed, before that is looked at
         writer = sink.open(stream)
         try:
             for batch in stream.read(writer.done):

@@ -12,19 +12,76 @@ from psycopg.rows import TupleRow
 
 from ingestion_assets.engine.coverage import Range, difference
 from ingestion_assets.engine.rows import printable
-from ingestion_assets.engine.stream import Covered, Cursor, Mark, Rejected, Unproved
+from ingestion_assets.engine.stream import LEVELS, Covered, Cursor, Evidence, Mark, Raised, Rejected, Unproved
 
 Connection = psycopg.Connection[TupleRow]
 
 
-def lock(connection: Connection, stream: str) -> None:
-    """Nobody else changes the ranges of this stream until the transaction ends."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [stream])
+def lock(connection: Connection, streams: Sequence[str]) -> None:
+    """Nobody else changes the ranges of these streams until the transaction ends.
+
+    Streams share a fixed number of locks, taken in one order: Postgres has room for some thousand in all.
+    """
+    connection.execute(_LOCK, [list(streams)])
 
 
-def cover(connection: Connection, stream: str, mark: Covered, *, records: int = 0) -> None:
-    """Add a covered range. Ranges of a stream stay disjoint, and grow instead of multiplying, in any order."""
-    lock(connection, stream)
+def cover(connection: Connection, streams: Sequence[str], mark: Covered, *, records: int = 0) -> None:
+    """Add a covered range to each of these streams.
+
+    Ranges of a stream stay disjoint, and grow instead of multiplying, in any order. Stronger evidence takes the
+    place of weaker; weaker adds nothing to what is covered.
+
+    Args:
+        connection: inside the transaction that stores the rows.
+        streams: whose range it is.
+        mark: the range and its evidence.
+        records: how many records were read for it; of several streams the first one counts them.
+    """
+    lock(connection, streams)
+    if mark.anew:
+        for stream in streams:
+            records += _cut_out(connection, stream, (mark.lo, mark.hi), LEVELS)
+    for number, stream in enumerate(_not_simply_longer(connection, streams, mark, records)):
+        is_first = number == 0 and stream == streams[0]
+        _cover_one(connection, stream, mark, records if is_first else 0)
+    _forget_unproved(connection, streams, (mark.lo, mark.hi))
+
+
+def raise_evidence(connection: Connection, streams: Sequence[str], mark: Raised) -> None:
+    """Let stronger evidence take the place of weaker, where these streams are covered now."""
+    lock(connection, streams)
+    for stream, lo, hi in connection.execute(
+        "SELECT stream, greatest(lo, %s), least(hi, %s) FROM ops.coverage"
+        " WHERE stream = ANY(%s) AND hi >= %s AND lo <= %s AND evidence = ANY(%s)",
+        [mark.lo, mark.hi, list(streams), mark.lo, mark.hi, list(_weaker(mark.evidence))],
+    ).fetchall():
+        _cover_one(connection, stream, Covered(lo, hi, mark.evidence), 0)
+
+
+def _weaker(evidence: Evidence) -> Sequence[str]:
+    return LEVELS[: LEVELS.index(evidence.level)]
+
+
+def _not_simply_longer(
+    connection: Connection, streams: Sequence[str], mark: Covered, records: int
+) -> Sequence[str]:
+    """Let those ranges grow to which the mark is the next piece, and touches nothing else; name the other streams.
+
+    That is how a scan goes on, and with thousands of streams it has to be one statement.
+    """
+    if len(streams) == 1:
+        return streams
+    span = {
+        "streams": list(streams), "first": streams[0], "lo": mark.lo, "hi": mark.hi, "records": records,
+        "evidence": mark.evidence.level, "by": mark.evidence.by,
+    }  # fmt: skip
+    done = {stream for (stream,) in connection.execute(_LENGTHEN, span).fetchall()}
+    done |= {stream for (stream,) in connection.execute(_BEGIN, span).fetchall()}
+    return [stream for stream in streams if stream not in done]
+
+
+def _cover_one(connection: Connection, stream: str, mark: Covered, records: int) -> None:
+    records += _cut_out(connection, stream, (mark.lo, mark.hi), _weaker(mark.evidence))
     near = connection.execute(
         "SELECT lo, hi, evidence, provider FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s",
         [stream, mark.lo - 1, mark.hi + 1],
@@ -45,7 +102,6 @@ def cover(connection: Connection, stream: str, mark: Covered, *, records: int = 
         )
         below[hi] = lo
         records = 0  # counted once, whatever the number of pieces
-    _forget_unproved(connection, stream, (mark.lo, mark.hi))
 
 
 def _absorb(connection: Connection, stream: str, lo: int) -> int:
@@ -57,11 +113,41 @@ def _absorb(connection: Connection, stream: str, lo: int) -> int:
 
 def uncover(connection: Connection, stream: str, gap: Range) -> None:
     """Take a range out of the coverage, so that it is wanted again."""
-    lock(connection, stream)
+    lock(connection, [stream])
+    _cut_out(connection, stream, gap, LEVELS)
+
+
+def uncover_beyond(connection: Connection, streams: Sequence[str], position: int) -> None:
+    """Take all that lies beyond a position out of the marks of these streams, so that it is wanted again."""
+    lock(connection, streams)
+    span = {"streams": list(streams), "position": position}
+    for table in ("coverage", "unproved"):
+        connection.execute(
+            f"DELETE FROM ops.{table} WHERE stream = ANY(%(streams)s) AND lo > %(position)s", span
+        )
+        connection.execute(
+            f"UPDATE ops.{table} SET hi = %(position)s WHERE stream = ANY(%(streams)s) AND hi > %(position)s",
+            span,
+        )
+    connection.execute(
+        "UPDATE ops.dead_letters SET settled_at = now()"
+        " WHERE stream = ANY(%(streams)s) AND lo > %(position)s AND settled_at IS NULL",
+        span,
+    )
+
+
+def _cut_out(connection: Connection, stream: str, gap: Range, levels: Sequence[str]) -> int:
+    """Take a range out of the coverage that has one of these levels of evidence.
+
+    Returns:
+        How many records were counted with ranges of which nothing is left.
+    """
     cut = connection.execute(
-        "DELETE FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s RETURNING lo, hi, evidence, provider, records",
-        [stream, *gap],
+        "DELETE FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s AND evidence = ANY(%s)"
+        " RETURNING lo, hi, evidence, provider, records",
+        [stream, *gap, list(levels)],
     ).fetchall()
+    homeless = 0
     for lo, hi, evidence, provider, records in cut:
         left = records
         for rest_lo, rest_hi in difference([(lo, hi)], [gap]):
@@ -70,30 +156,39 @@ def uncover(connection: Connection, stream: str, gap: Range) -> None:
                 [stream, rest_lo, rest_hi, evidence, provider, left],
             )
             left = 0  # not counted in both halves
+        homeless += left
+    return homeless
 
 
-def unprove(connection: Connection, stream: str, mark: Unproved) -> None:
+def unprove(connection: Connection, streams: Sequence[str], mark: Unproved) -> None:
     """Note that a range could not be proved whole, but for what somebody else has proved already."""
-    lock(connection, stream)
-    _forget_unproved(connection, stream, (mark.lo, mark.hi))
-    covered = connection.execute(
-        "SELECT lo, hi FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s",
-        [stream, mark.lo, mark.hi],
-    ).fetchall()
-    for lo, hi in difference([(mark.lo, mark.hi)], covered):
-        connection.execute(
-            "INSERT INTO ops.unproved (stream, lo, hi, reason) VALUES (%s, %s, %s, %s)",
-            [stream, lo, hi, printable(mark.reason)],
-        )
+    lock(connection, streams)
+    if mark.retracts:
+        for stream in streams:
+            _cut_out(connection, stream, (mark.lo, mark.hi), LEVELS)
+    _forget_unproved(connection, streams, (mark.lo, mark.hi))
+    covered: dict[str, list[Range]] = {}
+    for stream, lo, hi in connection.execute(
+        "SELECT stream, lo, hi FROM ops.coverage WHERE stream = ANY(%s) AND hi >= %s AND lo <= %s",
+        [list(streams), mark.lo, mark.hi],
+    ).fetchall():
+        covered.setdefault(stream, []).append((lo, hi))
+    for stream in streams:
+        for lo, hi in difference([(mark.lo, mark.hi)], covered.get(stream, ())):
+            connection.execute(
+                "INSERT INTO ops.unproved (stream, lo, hi, reason) VALUES (%s, %s, %s, %s)",
+                [stream, lo, hi, printable(mark.reason)],
+            )
 
 
-def _forget_unproved(connection: Connection, stream: str, asked: Range) -> None:
+def _forget_unproved(connection: Connection, streams: Sequence[str], asked: Range) -> None:
     """What was asked again has a new answer; what lies beside it keeps its old one, for pages end where they like."""
     cut = connection.execute(
-        "DELETE FROM ops.unproved WHERE stream = %s AND hi >= %s AND lo <= %s RETURNING lo, hi, reason, noticed_at",
-        [stream, *asked],
+        "DELETE FROM ops.unproved WHERE stream = ANY(%s) AND hi >= %s AND lo <= %s"
+        " RETURNING stream, lo, hi, reason, noticed_at",
+        [list(streams), *asked],
     ).fetchall()
-    for lo, hi, reason, noticed_at in cut:
+    for stream, lo, hi, reason, noticed_at in cut:
         for rest_lo, rest_hi in difference([(lo, hi)], [asked]):
             connection.execute(
                 "INSERT INTO ops.unproved (stream, lo, hi, reason, noticed_at) VALUES (%s, %s, %s, %s, %s)",
@@ -101,7 +196,7 @@ def _forget_unproved(connection: Connection, stream: str, asked: Range) -> None:
             )
 
 
-def bury(connection: Connection, stream: str, mark: Mark, rejected: Sequence[Rejected]) -> None:
+def bury(connection: Connection, streams: Sequence[str], mark: Mark, rejected: Sequence[Rejected]) -> None:
     """Keep what could not be stored. Comes after the mark, and so under its lock.
 
     The dead letters of a covered range are those of its last reading: older ones are settled by it. A
@@ -109,18 +204,37 @@ def bury(connection: Connection, stream: str, mark: Mark, rejected: Sequence[Rej
     """
     if isinstance(mark, Cursor):
         for letter in rejected:
-            _bury_one(connection, stream, letter, None)
+            _bury_one(connection, streams[0], letter, None)
         return
-    span = {"stream": stream, "lo": mark.lo, "hi": mark.hi, "raws": [letter.raw for letter in rejected]}
-    if isinstance(mark, Covered):
+    read = mark.lo, mark.hi
+    span = {
+        "streams": list(streams), "lo": mark.lo, "hi": mark.hi, "raws": [letter.raw for letter in rejected]
+    }  # fmt: skip
+    if isinstance(mark, Covered | Raised):
+        if isinstance(mark, Raised):
+            span["streams"] = _covered_throughout(connection, streams, read)
         connection.execute(_SETTLE, span)
         connection.execute(_NARROW, span)
-    waiting = Counter(bytes(raw) for (raw,) in connection.execute(_WAITING, span)) if rejected else Counter()
+    waiting: Counter[tuple[str, bytes]] = Counter()
+    if rejected:
+        waiting.update((stream, bytes(raw)) for stream, raw in connection.execute(_WAITING, span))
     for letter in rejected:
-        if waiting[letter.raw]:
-            waiting[letter.raw] -= 1
-        else:
-            _bury_one(connection, stream, letter, (mark.lo, mark.hi))
+        for stream in letter.keys or streams:
+            if waiting[stream, letter.raw]:
+                waiting[stream, letter.raw] -= 1
+            else:
+                _bury_one(connection, stream, letter, read)
+
+
+def _covered_throughout(connection: Connection, streams: Sequence[str], read: Range) -> list[str]:
+    """Those of the streams that are covered from the first to the last position; for them a proof settles what it has seen."""
+    covered: dict[str, list[Range]] = {}
+    for stream, lo, hi in connection.execute(
+        "SELECT stream, lo, hi FROM ops.coverage WHERE stream = ANY(%s) AND hi >= %s AND lo <= %s",
+        [list(streams), *read],
+    ).fetchall():
+        covered.setdefault(stream, []).append((lo, hi))
+    return [stream for stream, ranges in covered.items() if not difference([read], ranges)]
 
 
 def _bury_one(connection: Connection, stream: str, letter: Rejected, read: Range | None) -> None:
@@ -138,7 +252,7 @@ def _bury_one(connection: Connection, stream: str, letter: Rejected, read: Range
 # A letter without a position waits for the whole page it was on. The next reading may cut its pages elsewhere:
 # then the letter waits for the rest of its page, unless this reading found the same record again.
 _OVERLAP = """
-    stream = %(stream)s AND settled_at IS NULL AND lo <= %(hi)s AND hi >= %(lo)s"""
+    stream = ANY(%(streams)s) AND settled_at IS NULL AND lo <= %(hi)s AND hi >= %(lo)s"""
 _SETTLE = f"""
     UPDATE ops.dead_letters SET settled_at = now()
     WHERE {_OVERLAP} AND lo >= %(lo)s AND hi <= %(hi)s"""
@@ -147,4 +261,22 @@ _NARROW = f"""
     SET lo = CASE WHEN lo < %(lo)s THEN lo ELSE %(hi)s + 1 END, hi = CASE WHEN lo < %(lo)s THEN %(lo)s - 1 ELSE hi END
     WHERE {_OVERLAP} AND (lo < %(lo)s) <> (hi > %(hi)s) AND raw <> ALL (%(raws)s)"""
 _WAITING = f"""
-    SELECT raw FROM ops.dead_letters WHERE {_OVERLAP} AND raw = ANY (%(raws)s)"""
+    SELECT stream, raw FROM ops.dead_letters WHERE {_OVERLAP} AND raw = ANY (%(raws)s)"""
+
+_LOCK = """
+    SELECT pg_advisory_xact_lock(7, bucket)
+    FROM (SELECT DISTINCT hashtext(stream) & 1023 AS bucket FROM unnest(%s::text[]) AS stream ORDER BY 1) AS buckets"""
+# The range before the mark ends right there, and neither another range nor the next one is touched.
+_LENGTHEN = """
+    UPDATE ops.coverage AS c
+    SET hi = %(hi)s, updated_at = now(), records = records + CASE WHEN stream = %(first)s THEN %(records)s ELSE 0 END
+    WHERE stream = ANY(%(streams)s) AND hi = %(lo)s - 1 AND evidence = %(evidence)s AND provider = %(by)s
+      AND NOT EXISTS (SELECT FROM ops.coverage AS o WHERE o.stream = c.stream AND o.lo BETWEEN %(lo)s AND %(hi)s + 1)
+    RETURNING stream"""
+_BEGIN = """
+    INSERT INTO ops.coverage (stream, lo, hi, evidence, provider, records)
+    SELECT asked.stream, %(lo)s, %(hi)s, %(evidence)s, %(by)s, CASE WHEN asked.stream = %(first)s THEN %(records)s ELSE 0 END
+    FROM unnest(%(streams)s::text[]) AS asked (stream)
+    WHERE NOT EXISTS (SELECT FROM ops.coverage AS o
+                      WHERE o.stream = asked.stream AND o.hi >= %(lo)s - 1 AND o.lo <= %(hi)s + 1)
+    RETURNING stream"""

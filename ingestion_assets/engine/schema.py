@@ -75,6 +75,18 @@ rate_slots = sa.Table(
     comment="A budget of n requests a window has n slots; each is used once a window, by any process.",
 )
 
+rate_queue = sa.Table(
+    "rate_queue",
+    metadata,
+    sa.Column("place", sa.BigInteger, primary_key=True),
+    sa.Column("budget", sa.Text, nullable=False),
+    sa.Column("permits", sa.Integer, nullable=False, comment="slots that it waits for"),
+    sa.Column("until", sa.DateTime(timezone=True), nullable=False, comment="void after this"),
+    sa.Index("rate_queue_budget", "budget", "place"),
+    schema="ops",
+    comment="Requests that wait for slots, in the order in which they came.",
+)
+
 rate_days = sa.Table(
     "rate_days",
     metadata,
@@ -83,4 +95,27 @@ rate_days = sa.Table(
     sa.Column("used", sa.BigInteger, nullable=False),
     schema="ops",
     comment="Requests of each budget and UTC day, retries included.",
+)
+
+providers = sa.Table(
+    "providers",
+    metadata,
+    sa.Column("scope", sa.Text, primary_key=True, comment="what it serves: the chain"),
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False, server_default="closed", comment="closed, open, half-open"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0", comment="in a row"),
+    sa.Column(
+        "until", sa.DateTime(timezone=True), nullable=True, comment="while open: asked again after this"
+    ),
+    sa.Column("reason", sa.Text, nullable=True, comment="the last failure"),
+    sa.Column("unsupported", JSONB, nullable=False, server_default="{}", comment="question: {reason, until}"),
+    sa.Column(
+        "lies", sa.Integer, nullable=False, server_default="0", comment="answers that were proved wrong"
+    ),
+    sa.Column("last_lie", sa.Text, nullable=True),
+    sa.Column("lied_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("succeeded_at", sa.DateTime(timezone=True), nullable=True),
+    sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
+    schema="ops",
+    comment="The circuit breaker of each provider, shared by all processes, and how often it was caught lying.",
 )

@@ -16,16 +16,18 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
+from sqlalchemy.dialects import postgresql
 
 from ingestion_assets.engine import marks
 from ingestion_assets.engine import rows as copy_text
 from ingestion_assets.engine.coverage import Ranges, union
-from ingestion_assets.engine.errors import DatabaseUnavailable, Fenced
+from ingestion_assets.engine.errors import DatabaseUnavailable, Fenced, Transient
 from ingestion_assets.engine.stream import (
     Batch,
     Covered,
     Cursor,
     Done,
+    Raised,
     Rejected,
     Rows,
     Stream,
@@ -34,6 +36,7 @@ from ingestion_assets.engine.stream import (
 )
 
 T = TypeVar("T")
+DIALECT = postgresql.psycopg.dialect()  # type: ignore[no-untyped-call]
 Connection = psycopg.Connection[TupleRow]
 
 # Lost connections, deadlocks between two workers and serialisation failures: the same commit may succeed next time.
@@ -104,7 +107,7 @@ class Store:
 
     def open(self, stream: Stream) -> "StreamWriter":
         """A writer for one stream, knowing what is committed of it."""
-        return StreamWriter(self, stream.key)
+        return StreamWriter(self, stream.keys)
 
     def transaction(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction; run it again, from the start, when the database failed in passing.
@@ -141,6 +144,11 @@ class Store:
         )
         return dict(self.transaction(lambda c: c.execute(query, [list(streams), lo, hi]).fetchall()))
 
+    def covered_by(self, streams: Iterable[str]) -> list[tuple[str, int, int, str, str]]:
+        """Every covered range of these streams: stream, lo, hi, level of evidence, and by whose word."""
+        query = "SELECT stream, lo, hi, evidence, provider FROM ops.coverage WHERE stream = ANY(%s) ORDER BY stream, lo"
+        return self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall())
+
     def holes(self, prefix: str) -> dict[str, Ranges]:
         """Uncovered ranges between covered ones, for the streams whose key begins with `prefix`."""
         found: dict[str, Ranges] = {}
@@ -175,10 +183,14 @@ class Store:
         query = sql.SQL("SELECT stream, lo, hi FROM {} WHERE stream = ANY(%s)").format(
             sql.Identifier("ops", table)
         )
-        found: dict[str, list[tuple[int, int]]] = {}
-        for stream, lo, hi in self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall()):
-            found.setdefault(stream, []).append((lo, hi))
-        return {stream: union(ranges) for stream, ranges in found.items()}
+        return _by_stream(self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall()))
+
+
+def _by_stream(found: Iterable[TupleRow]) -> dict[str, Ranges]:
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for stream, lo, hi in found:
+        ranges.setdefault(stream, []).append((lo, hi))
+    return {stream: union(own) for stream, own in ranges.items()}
 
 
 def _place(url: str | Callable[[], str]) -> str:
@@ -197,29 +209,33 @@ _HOLES = """
 class StreamWriter:
     """Commits the batches of one stream. A stream with a cursor is fenced: only one writer gets ahead."""
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Store, keys: tuple[str, ...]) -> None:
         self._store = store
-        self._key = key
+        self._keys = keys
         self.done, self._epoch = store.transaction(self._load)
         self._expect_new = True  # until a batch holds rows that another stream, or another worker, has stored
 
-    def _load(self, connection: Connection) -> tuple[Done, int]:
-        covered = connection.execute(
-            "SELECT lo, hi FROM ops.coverage WHERE stream = %s", [self._key]
+    def _load(self, connection: Connection) -> tuple[dict[str, Done], int]:
+        covered = _by_stream(
+            connection.execute(
+                "SELECT stream, lo, hi FROM ops.coverage WHERE stream = ANY(%s)", [list(self._keys)]
+            ).fetchall()
+        )
+        cursors = connection.execute(
+            "SELECT stream, value::text, epoch FROM ops.cursors WHERE stream = ANY(%s)", [list(self._keys)]
         ).fetchall()
-        cursor = connection.execute(
-            "SELECT value::text, epoch FROM ops.cursors WHERE stream = %s", [self._key]
-        ).fetchone()
-        ranges = union(covered)
-        if cursor is None:
-            return Done(ranges), 0
-        return Done(ranges, cursor[0].encode()), cursor[1]
+        done = {key: Done(covered.get(key, ())) for key in self._keys}
+        epoch = 0
+        for stream, value, moves in cursors:  # a stream with a cursor has one key
+            done[stream], epoch = Done(covered.get(stream, ()), value.encode()), moves
+        return done, epoch
 
     def commit(self, batch: Batch) -> Tally:
         """Store rows, dead letters and the mark in one transaction. Rows that Postgres refuses become dead letters.
 
         Raises:
             Fenced: another writer has moved this stream's cursor since this writer was opened.
+            Transient: what the batch requires is not so any more.
             DatabaseUnavailable: the database stayed away.
         """
         tally = self._store.transaction(lambda connection: self._commit(connection, batch))
@@ -230,6 +246,14 @@ class StreamWriter:
     def _commit(self, connection: Connection, batch: Batch) -> Tally:
         tally = Tally(fetched=batch.fetched, batches=1)
         rejected = list(batch.rejected)
+        keys = batch.keys or self._keys
+        for query in batch.requires:
+            if _execute(connection, query.with_for_update(read=True)).fetchone() is None:
+                raise Transient(
+                    f"what was read of {keys[0]} is not true any more: its source has changed meanwhile"
+                )
+        for statement in batch.removes:
+            _execute(connection, statement)
         for rows in batch.rows:
             inserted, refused = insert(connection, rows, expect_new=self._expect_new)
             tally.inserted += inserted
@@ -239,40 +263,50 @@ class StreamWriter:
         tally.rejected = len(rejected)
         match batch.mark:
             case Covered():
-                marks.cover(connection, self._key, batch.mark, records=batch.fetched)
+                marks.cover(connection, keys, batch.mark, records=batch.fetched)
+            case Raised():
+                marks.raise_evidence(connection, keys, batch.mark)
             case Unproved():
-                marks.unprove(connection, self._key, batch.mark)
+                marks.unprove(connection, keys, batch.mark)
             case Cursor():
-                if not self._move(connection, msgspec.json.encode(batch.mark).decode()):
+                if not self._move(connection, keys, msgspec.json.encode(batch.mark).decode()):
                     return tally  # its dead letters are buried too
-        marks.bury(connection, self._key, batch.mark, rejected)
+        marks.bury(connection, keys, batch.mark, rejected)
         return tally
 
-    def _move(self, connection: Connection, value: str) -> bool:
+    def _move(self, connection: Connection, keys: tuple[str, ...], value: str) -> bool:
         """Compare-and-set: the cursor moves only from the epoch this writer has seen.
 
         Returns:
             False: an earlier attempt of this very commit has moved it, and its acknowledgement was lost.
         """
+        (key,) = keys  # several feeds cannot share one position
         moved = connection.execute(
             "INSERT INTO ops.cursors (stream, value, epoch) SELECT %(stream)s, %(value)s, 1 WHERE %(epoch)s = 0"
             " ON CONFLICT (stream) DO NOTHING"
             if self._epoch == 0
             else "UPDATE ops.cursors SET value = %(value)s, epoch = epoch + 1, updated_at = now()"
             " WHERE stream = %(stream)s AND epoch = %(epoch)s",
-            {"stream": self._key, "value": value, "epoch": self._epoch},
+            {"stream": key, "value": value, "epoch": self._epoch},
         ).rowcount
         if moved:
             return True
         found = connection.execute(
-            "SELECT epoch, value = %s::jsonb FROM ops.cursors WHERE stream = %s", [value, self._key]
+            "SELECT epoch, value = %s::jsonb FROM ops.cursors WHERE stream = %s", [value, key]
         ).fetchone()
         if found == (self._epoch + 1, True):
             return False
         raise Fenced(
-            f"another worker has moved the cursor of {self._key}; this one stops, and nothing is lost: "
+            f"another worker has moved the cursor of {key}; this one stops, and nothing is lost: "
             "the other one goes on from there"
         )
+
+
+def _execute(connection: Connection, statement: sa.Executable) -> psycopg.Cursor[TupleRow]:
+    """Run a statement of SQLAlchemy inside our transaction."""
+    assert isinstance(statement, sa.ClauseElement)  # noqa: S101 - for the type checker
+    compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+    return connection.execute(str(compiled), compiled.params)
 
 
 def insert(connection: Connection, rows: Rows, *, expect_new: bool = False) -> tuple[int, list[Rejected]]:

@@ -1,11 +1,11 @@
 """The nouns: what a source says (`Stream`, `Batch`), and what becomes true when it is stored (`Mark`).
 
-Nothing here reads or writes. A new source is a frozen dataclass with `key`, `wanted` and `read`.
+Nothing here reads or writes. A new source is a frozen dataclass with `keys`, `wanted` and `read`.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -21,20 +21,45 @@ class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 C = TypeVar("C", bound=Cursor)
 
 
+# Why we may believe that a range is whole, the weakest first; see docs/evidence.md.
+LEVELS = (
+    "stated",  # the source said so
+    "nonce",  # an account's outgoing transactions have no hole
+    "balance",  # what went in and out equals the balance at both ends
+    "counted",  # a second provider shows the same records
+    "header",  # the block's own header agrees: bloom, gas, contiguous log index
+    "receipts",  # the receipts root was computed again
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Why we believe that a range is whole.
-
-    `level` is one of: `stated` (the source said so). `by` names who said it.
-    """
+    """Why we believe that a range is whole: one of `LEVELS`, and by whose word."""
 
     level: str
     by: str
 
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise ValueError(f"{self.level!r} is no level of evidence: {', '.join(LEVELS)}")
+
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """The positions `lo`..`hi` (blocks, lines, days; inclusive) of the source are whole in our tables."""
+    """The positions `lo`..`hi` (blocks, lines, days; inclusive) of the source are whole in our tables.
+
+    `anew`: what is stored of them was replaced, so that evidence from before says nothing any more.
+    """
+
+    lo: int
+    hi: int
+    evidence: Evidence
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What is covered of `lo`..`hi` deserves this evidence as well. What is not covered stays a gap."""
 
     lo: int
     hi: int
@@ -43,23 +68,31 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class Unproved:
-    """The source cannot show that `lo`..`hi` is whole. What it did show is stored; the range stays a gap."""
+    """The source cannot show that `lo`..`hi` is whole. What it did show is stored; the range stays a gap.
+
+    `retracts`: it was covered, and that was contradicted since. Else what is covered already stays covered.
+    """
 
     lo: int
     hi: int
     reason: str
+    retracts: bool = False
 
 
-Mark = Cursor | Covered | Unproved
+Mark = Cursor | Covered | Raised | Unproved
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that we cannot store: the bytes as received, why not, and its position where we can tell."""
+    """A record that we cannot store: the bytes as received, why not, and its position where we can tell.
+
+    `keys` are those of the batch's keys that it may belong to; none named: all of them.
+    """
 
     raw: bytes
     reason: str
     position: int | None = None
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +110,19 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is committed together: rows, rejected records, and the mark that is true from then on."""
+    """What is committed together: rows, rejected records, and the mark that is true from then on.
+
+    `keys` are those of the stream's keys that the mark is true of; none named: all of them. `removes` deletes
+    rows that are no longer true, before the new ones go in. Each query of `requires` must find a row, or the batch
+    was read of something that is not true any more, and is not committed.
+    """
 
     mark: Mark
     rows: tuple[Rows, ...] = ()
     rejected: tuple[Rejected, ...] = ()
+    keys: tuple[str, ...] = ()
+    removes: tuple[sa.Delete, ...] = ()
+    requires: tuple[sa.Select[Any], ...] = ()
 
     @property
     def fetched(self) -> int:
@@ -105,17 +146,26 @@ class Stream(Protocol):
     """A named, typed, resumable sequence of batches. It opens nothing until it is read."""
 
     @property
-    def key(self) -> str:
-        """Name under which marks are kept, for ever: `evm/transactions/base/0xabc…`."""
+    def keys(self) -> tuple[str, ...]:
+        """Names under which marks are kept, for ever: `evm/transactions/base/0xabc…`.
+
+        Mostly one. Several where one answer of the source tells about all of them, as a block does of every account.
+        """
         ...
 
     def wanted(self) -> Ranges:
-        """The positions this stream is asked for, as far as they exist now. Empty for a feed with a cursor."""
+        """The positions each key is asked for, as far as they exist now. Empty for a feed with a cursor."""
         ...
 
-    def read(self, done: Done) -> Iterator[Batch]:
-        """The batches that are still missing after `done`, each complete in itself."""
+    def read(self, done: Mapping[str, Done]) -> Iterator[Batch]:
+        """The batches that are still missing after `done`, which says for each key what is committed."""
         ...
+
+
+def name_of(stream: Stream) -> str:
+    """How to call a stream in a sentence."""
+    first, *others = stream.keys
+    return f"{first} and {len(others)} more" if others else first
 
 
 @dataclass(slots=True)
@@ -141,8 +191,8 @@ class Writer(Protocol):
     """The committing side of one stream, open for one drain."""
 
     @property
-    def done(self) -> Done:
-        """What was committed when the writer was opened."""
+    def done(self) -> Mapping[str, Done]:
+        """What was committed when the writer was opened, for each key of the stream."""
         ...
 
     def commit(self, batch: Batch) -> Tally:

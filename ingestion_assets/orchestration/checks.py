@@ -7,9 +7,13 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from ingestion_assets.engine.coverage import Range, Ranges, difference
+from ingestion_assets.engine.coverage import Range, Ranges, difference, intersection, size
 from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Stream
+from ingestion_assets.orchestration.ingest import sorted_for_dagster
+from ingestion_assets.orchestration.io_manager import Stopped, stop_requests
+from ingestion_assets.orchestration.metadata import wanted_by_key
+from ingestion_assets.orchestration.proving import Proof, Proved, prove
 from ingestion_assets.orchestration.resources import DATABASE, Database
 
 Streams = Callable[[dg.OpExecutionContext], Sequence[Stream]]
@@ -40,7 +44,7 @@ def clean(
         operation = context.op_execution_context
         database: Database = getattr(operation.resources, DATABASE)
         if operation.has_partition_key or operation.has_partition_key_range:
-            wanted = {stream.key: stream.wanted() for stream in streams(operation)}
+            wanted = wanted_by_key(streams(operation))
             gaps = missing(database.store, wanted)
             letters = open_letters(database.store, wanted)
         else:
@@ -50,6 +54,81 @@ def clean(
         return _result(gaps, letters)
 
     return check
+
+
+def proved(
+    asset_key: dg.AssetKey,
+    streams: Streams,
+    proofs: Callable[[dg.OpExecutionContext], Sequence[Proof]],
+    *,
+    required_resource_keys: set[str],
+    after: Sequence[dg.AssetKey] = (),
+) -> dg.AssetChecksDefinition:
+    """The check `proved`: what is stored stands up to the proofs that are wanted; what does not is mended or taken back.
+
+    Args:
+        asset_key: of the asset whose streams they are.
+        streams: the streams of the run's partitions, or of all that was ever asked for.
+        proofs: streams that compare what is committed with something else, and raise the evidence.
+        required_resource_keys: what both read from `context.resources`.
+        after: other assets that the proofs compare with.
+    """
+
+    @dg.asset_check(
+        asset=asset_key,
+        name="proved",
+        description="The evidence of each stream, raised by the proofs that sources.yaml wants; fails where they contradict.",
+        required_resource_keys={DATABASE, *required_resource_keys},
+        additional_deps=list(after),
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        operation = context.op_execution_context
+        database: Database = getattr(operation.resources, DATABASE)
+        with stop_requests() as stop, sorted_for_dagster():
+            found = prove(proofs(operation), database.store, should_stop=stop.is_set)
+        if found.stopped:
+            raise Stopped("stopped between two proofs: what they have shown so far stays")
+        return dg.AssetCheckResult(
+            passed=not (found.contradictions or found.failed),
+            severity=dg.AssetCheckSeverity.ERROR if found.contradictions else dg.AssetCheckSeverity.WARN,
+            description=_proved(found),
+            metadata={
+                "evidence": dg.MetadataValue.json(levels(database.store, streams(operation))),
+                "contradictions": len(found.contradictions),
+                "mended_rows": found.mended_rows,
+                "first": dg.MetadataValue.json(
+                    [*found.contradictions, *found.failed, *found.findings][:SHOWN]
+                ),
+            },
+        )
+
+    return check
+
+
+def _proved(found: Proved) -> str:
+    said = [f"{found.mended_rows} rows were mended."] if found.mended_rows else []
+    if found.contradictions:
+        said.append(
+            f"{len(found.contradictions)} contradictions, taken out of the coverage; the first: {found.contradictions[0]}."
+        )
+    if found.failed:
+        said.append(f"{len(found.failed)} proofs could not be made; the first: {found.failed[0]}.")
+    if found.findings:
+        said.append(f"{len(found.findings)} findings; the first: {found.findings[0]}.")
+    return " ".join(said) or "Nothing contradicts what is stored."
+
+
+def levels(store: Store, streams: Sequence[Stream]) -> dict[str, dict[str, int]]:
+    """How many wanted positions of each stream have which evidence; `missing` are those that have none."""
+    wanted = wanted_by_key(streams)
+    found = {key: {"missing": size(ranges)} for key, ranges in wanted.items()}
+    for key, lo, hi, level, by in store.covered_by(wanted):
+        here = size(intersection(wanted[key], [(lo, hi)]))
+        if here:
+            name = f"{level} by {by}"
+            found[key][name] = found[key].get(name, 0) + here
+            found[key]["missing"] -= here
+    return found
 
 
 def missing(store: Store, wanted: dict[str, Ranges]) -> dict[str, Ranges]:

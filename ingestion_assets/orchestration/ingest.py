@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
@@ -36,16 +38,28 @@ def _none(_unproved: Unprovable) -> Iterable[str]:
     return ()
 
 
+def _nothing() -> Mapping[str, Any]:
+    return {}
+
+
+def _unknown(_requests: int) -> datetime | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Ingestion:
     """What an ingesting asset returns: streams, unopened.
 
-    `read_ahead` is `drain`'s. `partitions_of` names the partitions that unproved ranges lie in.
+    `read_ahead` and `writers` are `drain`'s. `partitions_of` names the partitions that unproved ranges lie in. `finish` says when so many
+    more requests can be through, by the budgets. `metadata` is asked when all is read, for what the source has to add.
     """
 
     streams: Sequence[Stream]
     read_ahead: int = 1
+    writers: int = 1
     partitions_of: Callable[[Unprovable], Iterable[str]] = field(default=_none)
+    finish: Callable[[int], datetime | None] = field(default=_unknown)
+    metadata: Callable[[], Mapping[str, Any]] = field(default=_nothing)
 
 
 @contextmanager

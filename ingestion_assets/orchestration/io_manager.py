@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.http import sent
 from ingestion_assets.engine.store import Store
-from ingestion_assets.engine.stream import Batch, Drained, Stream, Tally
+from ingestion_assets.engine.stream import Batch, Covered, Drained, Stream, Tally, name_of
 from ingestion_assets.orchestration import metadata
 from ingestion_assets.orchestration.ingest import Ingestion, sorted_for_dagster
 from ingestion_assets.orchestration.partitions import in_span, rows_by_partition, spans
@@ -78,7 +78,7 @@ class StoreIOManager(dg.IOManager):
         if self._must_not_begin(context):
             raise Stopped("the run was stopped before this asset was read")
         started, requests = time.monotonic(), sent.total()
-        progress = Progress(context, self._on_commit)
+        progress = Progress(context, obj, self._store, self._on_commit)
         # Signals are held back until all is reported: an exception in the middle of that would be taken for
         # an error, and the RetryPolicy would do again what is done.
         with stop_requests() as stop:
@@ -116,6 +116,7 @@ class StoreIOManager(dg.IOManager):
                 obj.streams,
                 self._store,
                 read_ahead=obj.read_ahead,
+                writers=obj.writers,
                 should_stop=stop.is_set,
                 on_commit=progress,
             )
@@ -140,6 +141,7 @@ class StoreIOManager(dg.IOManager):
         of_run = {
             "dagster/row_count": metadata.row_count(self._engine, table),
             **metadata.coverage(self._store, obj.streams),
+            **obj.metadata(),
             **run_metadata,
         }
         for key in keys:
@@ -184,25 +186,45 @@ class StoreIOManager(dg.IOManager):
 
 
 class Progress:
-    """Says every half minute how far the drain is, and tells `on_commit` of every batch."""
+    """Says every half minute how far the drain is and when it may end, and tells `on_commit` of every batch."""
 
-    def __init__(self, context: dg.OutputContext, on_commit: OnCommit | None = None) -> None:
+    def __init__(
+        self, context: dg.OutputContext, obj: Ingestion, store: Store, on_commit: OnCommit | None = None
+    ) -> None:
         self._context = context
+        self._ingestion = obj
+        self._store = store
         self._on_commit = on_commit
         self._total = Tally()
         self._said_at = time.monotonic()
+        self._requests = sent.total()
+        self._read = 0  # positions, summed over keys
 
     def __call__(self, stream: Stream, batch: Batch, tally: Tally) -> None:
         """One batch is committed."""
         self._total.add(tally)
+        if isinstance(batch.mark, Covered):
+            self._read += (batch.mark.hi - batch.mark.lo + 1) * len(batch.keys or stream.keys)
         if self._on_commit is not None:
             self._on_commit(stream, batch, tally)
         if time.monotonic() - self._said_at >= REPORT_EVERY:
             self._said_at = time.monotonic()
             self._context.log.info(
                 "so far %d batches and %d new rows; now at %s, %s",
-                self._total.batches, self._total.inserted, stream.key, batch.mark,
+                self._total.batches, self._total.inserted, name_of(stream), batch.mark,
             )  # fmt: skip
+            self._estimate()
+
+    def _estimate(self) -> None:
+        """What is left costs what was read so far has cost; a guess, and said to be one."""
+        requests = sent.total() - self._requests
+        missing = metadata.missing(self._store, self._ingestion.streams)
+        if not (requests and self._read and missing):
+            return
+        left = round(requests * missing / self._read)
+        end = self._ingestion.finish(left)
+        when = "" if end is None else f"; the budgets allow that by {end:%Y-%m-%d %H:%M} UTC"
+        self._context.log.info("%d requests so far, about %d more%s", requests, left, when)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
-from ingestion_assets.engine.coverage import difference, size, union
+from ingestion_assets.engine.coverage import Ranges, difference, size, union
 from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Stream, Tally
 
@@ -27,21 +27,31 @@ def numbers(tally: Tally) -> dict[str, int]:
     }
 
 
+def wanted_by_key(streams: Sequence[Stream]) -> dict[str, Ranges]:
+    """What each key of these streams is asked for."""
+    return {key: wanted for stream in streams for wanted in [stream.wanted()] for key in stream.keys}
+
+
+def missing(store: Store, streams: Sequence[Stream]) -> int:
+    """How many positions are wanted and not covered, summed over keys."""
+    wanted = wanted_by_key(streams)
+    covered = store.covered(wanted)
+    return sum(size(difference(ranges, covered.get(key, ()))) for key, ranges in wanted.items())
+
+
 def coverage(store: Store, streams: Sequence[Stream]) -> dict[str, Any]:
     """How much of what the streams want is covered, and by which evidence. Positions are summed over streams."""
-    wanted = {stream.key: stream.wanted() for stream in streams}
+    wanted = wanted_by_key(streams)
     whole = union(one for ranges in wanted.values() for one in ranges)
     if not whole:
         return {}
-    covered = store.covered(wanted)
-    missing = sum(size(difference(ranges, covered.get(key, ()))) for key, ranges in wanted.items())
     return {
         "coverage": dg.MetadataValue.json(
             {
                 "from": whole[0][0],
                 "to": whole[-1][1],
                 "streams": len(wanted),
-                "missing": missing,
+                "missing": missing(store, streams),
                 "evidence": store.evidence(wanted, whole[0][0], whole[-1][1]),
             }
         )

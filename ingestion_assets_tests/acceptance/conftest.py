@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Harness:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     nodes: list[int] = field(default_factory=list)
     explorer: str = ""
+    proxy: str = ""  # the node of chain one, behind a provider's limits and faults
     truth: dict[str, Any] = field(default_factory=dict)
 
     def python(self, module: str, *arguments: str) -> None:
@@ -56,27 +58,48 @@ class Harness:
         self.truth[name] = json.loads((out / "truth.json").read_text())
 
     def serve(self) -> None:
-        """One explorer over all nodes."""
-        port = free_port()
+        """One explorer over all nodes, and a provider in front of the first one."""
         nodes = [option for node in self.nodes for option in ("--rpc", f"http://127.0.0.1:{node}")]
-        command = [
-            str(self.folder / ".venv/bin/python"),
-            "-m",
-            "evm_harness.explorer",
-            *nodes,
-            "--port",
-            str(port),
-        ]
-        self.processes.append(subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL))
-        self.explorer = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
+        self.explorer = self._start("explorer", *nodes)
+        self.proxy = self._start(
+            "rpcproxy", "--rpc", f"http://127.0.0.1:{self.nodes[0]}", "--max-batch", "100"
+        )
+
+    def _start(self, module: str, *options: str) -> str:
+        port = free_port()
+        command = [str(self.folder / ".venv/bin/python"), "-m", f"evm_harness.{module}", *options]
+        self.processes.append(
+            subprocess.Popen([*command, "--port", str(port)], cwd=self.folder, stdout=subprocess.DEVNULL)
+        )
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
         while True:
             try:
-                httpx.get(f"{self.explorer}/_control/tables").raise_for_status()
-                return
+                httpx.get(f"{url}/_control/stats").raise_for_status()
             except httpx.TransportError:
-                assert time.monotonic() < deadline, "the explorer does not come up"
+                assert time.monotonic() < deadline, f"the {module} does not come up"
                 time.sleep(0.2)
+            else:
+                return url
+
+    def fail(self, explorer: list[dict[str, Any]], proxy: list[dict[str, Any]], *, seed: int) -> None:
+        """Switch faults on, for good or until the next call."""
+        for url, rules in ((self.explorer, explorer), (self.proxy, proxy)):
+            httpx.post(f"{url}/_control/faults", json={"seed": seed, "rules": rules}).raise_for_status()
+
+    @contextmanager
+    def branch(self) -> Iterator["Branch"]:
+        """A small node of its own, whose chain may be reorganised."""
+        port, out = free_port(), self.folder / "branch"
+        rundir = str(self.folder / "run")
+        self.python("node", "start", "--port", str(port), "--rundir", rundir)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            size = ("--blocks", "120", "--txs", "10", "--days", "30", "--seed", "5")
+            self.python("gen", "--url", url, *size, "--out", str(out))
+            self.python("truth", "--url", url, "--out", str(out))
+            yield Branch(self, url, out)
+        finally:
+            self.python("node", "stop", "--port", str(port), "--rundir", rundir)
 
     def stats(self) -> dict[str, Any]:
         """What the explorer has counted since `reset`."""
@@ -94,6 +117,31 @@ class Harness:
             process.wait()
         for port in self.nodes:
             self.python("node", "stop", "--port", str(port), "--rundir", str(self.folder / "run"))
+
+
+@dataclass
+class Branch:
+    """A chain that is taken back and goes on in another way."""
+
+    harness: Harness
+    url: str
+    folder: Path
+    fork: int = -1
+
+    def reorganise(self, depth: int) -> None:
+        """Take so many blocks back, and mine others."""
+        head = httpx.post(
+            self.url, json={"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []}
+        )
+        self.fork = int(head.json()["result"], 16) - depth
+        options = ("--url", self.url, "--chain", str(self.folder), "--depth", str(depth), "--keep", "0.5")
+        self.harness.python("live", "reorg", *options)
+
+    def truth(self) -> dict[str, Any]:
+        """The ground truth of the chain as it is now."""
+        self.harness.python("truth", "--url", self.url, "--out", str(self.folder))
+        found: dict[str, Any] = json.loads((self.folder / "truth.json").read_text())
+        return found
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ class Run:
     width: int = 3
     read_ahead: int = 1
     readers: int = 1
+    writers: int = 1
 
 
 KINDS = st.sampled_from(["good"] * 6 + ["rejected", "null", "overflow", "number"])
@@ -55,16 +56,24 @@ STREAMS = st.lists(st.one_of(BLOCKS, FEEDS), min_size=1, max_size=3).map(
     lambda streams: [replace(stream, key=f"{stream.key}/{n}") for n, stream in enumerate(streams)]
 )
 RUNS = st.lists(
-    st.builds(Run, st.integers(1, 150), st.integers(1, 4), st.integers(0, 2), st.integers(1, 2)), max_size=5
+    st.builds(
+        Run,
+        steps=st.integers(1, 150),
+        width=st.integers(1, 4),
+        read_ahead=st.integers(0, 2),
+        readers=st.integers(1, 2),
+        writers=st.integers(1, 3),
+    ),
+    max_size=5,
 )
 
 
 def drain_until_death(streams, pool, run):
-    """One process: it ends by dying at its step, or by being done."""
+    """One process: it ends by dying at its step, or by being done. What commits beside the death may still succeed."""
     cut = [replace(stream, width=run.width) if isinstance(stream, Blocks) else stream for stream in streams]
     mortal = impatient(SteppingPool(pool, Countdown(run.steps, die)))
     with suppress(Death):
-        drain(cut, mortal, read_ahead=run.read_ahead, readers=run.readers)
+        drain(cut, mortal, read_ahead=run.read_ahead, readers=run.readers, writers=run.writers)
 
 
 @settings(max_examples=120)
@@ -81,7 +90,8 @@ def test_crashes_anywhere_leave_the_tables_of_one_quiet_run(store, connection, s
     assert snapshot(connection) == quiet
 
 
-def test_a_crash_at_every_single_step_is_survived(store, connection):
+@pytest.mark.parametrize("writers", [1, 2])
+def test_a_crash_at_every_single_step_is_survived(store, connection, writers):
     """One stream of each kind, one death for each step that a run has."""
     streams = [
         Blocks(
@@ -99,7 +109,7 @@ def test_a_crash_at_every_single_step_is_survived(store, connection):
         forget(connection)
         countdown = Countdown(steps, die)
         with suppress(Death):
-            drain(streams, impatient(SteppingPool(store.pool, countdown)), read_ahead=0)
+            drain(streams, impatient(SteppingPool(store.pool, countdown)), read_ahead=0, writers=writers)
         drain(streams, store)
         assert snapshot(connection) == quiet
         if countdown.left > 0:
@@ -107,20 +117,21 @@ def test_a_crash_at_every_single_step_is_survived(store, connection):
     assert steps > 50
 
 
-def start(url, project, step=0):
+def start(url, project, step=0, writers=1):
     """Another process that drains the long streams, and kills itself at a step if there is one."""
-    command = [sys.executable, "-m", "ingestion_assets_tests.engine.things", url, str(step)]
+    command = [sys.executable, "-m", "ingestion_assets_tests.engine.things", url, str(step), str(writers)]
     return subprocess.Popen(command, cwd=project)
 
 
-def test_a_process_that_is_killed_leaves_what_a_quiet_one_would(store, connection, project, shelf):
+@pytest.mark.parametrize("writers", [1, 2])
+def test_a_process_that_is_killed_leaves_what_a_quiet_one_would(store, connection, project, shelf, writers):
     """SIGKILL, three times at moments that chance picks, twice at steps of its own; then one that ends in peace."""
     drain(long_streams(), store)
     quiet = snapshot(connection)
     forget(connection)
 
     for rows in (1, 40, 100):
-        with start(shelf, project) as process:
+        with start(shelf, project, writers=writers) as process:
             deadline = time.monotonic() + 30
             while connection.execute("SELECT count(*) FROM raw.things").fetchone()[0] < rows:
                 assert time.monotonic() < deadline
@@ -128,7 +139,7 @@ def test_a_process_that_is_killed_leaves_what_a_quiet_one_would(store, connectio
             process.kill()
         assert process.returncode == -signal.SIGKILL
     for step in (83, 84):
-        with start(shelf, project, step) as process:
+        with start(shelf, project, step, writers) as process:
             assert process.wait(30) == -signal.SIGKILL
 
     assert 100 <= connection.execute("SELECT count(*) FROM raw.things").fetchone()[0] < len(quiet["rows"])

@@ -1,16 +1,20 @@
 """Manners: whom to ask again and when, what an answer means, and secrets that never leave."""
 
+import base64
+import gzip
+import html
+import json
 import logging
 import socket
 import threading
+import time
 import traceback
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from ingestion_assets.engine.errors import (
@@ -19,15 +23,17 @@ from ingestion_assets.engine.errors import (
     Permanent,
     QuotaExhausted,
     RateLimited,
+    SchemaDrift,
+    TooMuch,
     Transient,
     Unauthorized,
+    Unsupported,
 )
-from ingestion_assets.engine.http import Client, raise_for_status, retry_after, sent
+from ingestion_assets.engine.http import Client, Secrets, sent
 from ingestion_assets_tests.upstream import Upstream
 
 URL = "http://source.test/api"
 HUSH = "hush/42+ä"
-NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)
 
 
 class Answers:
@@ -66,9 +72,62 @@ def read(body):
 def test_an_answer_is_read():
     """The question's parameters and the secret arrive; the answer is what the reader makes of it."""
     wire = Answers(answer())
-    assert wire.client(secrets={"apikey": HUSH}).ask({"page": 1, "of": "a b"}, bytes.decode) == "fine"
+    assert (
+        wire.client(secrets=Secrets(query={"apikey": HUSH})).ask({"page": 1, "of": "a b"}, bytes.decode)
+        == "fine"
+    )
     assert dict(wire.requests[0].url.params) == {"page": "1", "of": "a b", "apikey": HUSH}
     assert wire.slept == []
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "params", "expected"),
+    [
+        ("http://s.test", "", {}, "http://s.test"),
+        ("http://s.test", "a", {}, "http://s.test/a"),
+        ("http://s.test/api/v1", "/account/tokentx", {"page": 2}, "http://s.test/api/v1/account/tokentx?page=2"),
+        ("http://s.test/api/v1/", "account/tokentx", {}, "http://s.test/api/v1/account/tokentx"),
+        ("http://s.test/api", "a b/ä?x=1#y", {}, "http://s.test/api/a%20b/%C3%A4%3Fx%3D1%23y"),
+        ("http://s.test/a%2Fb?chain=1", "c", {"page": 2}, "http://s.test/a%2Fb/c?chain=1&page=2"),
+        ("http://s.test/a?chain=1", "", {"chain": 5}, "http://s.test/a?chain=5"),
+        ("http://s.test/v2/{key}", "logs", {}, "http://s.test/v2/hush%2F42%2B%C3%A4/logs"),
+        ("http://s.test/v2/%7Bkey%7D/x/", "", {"page": 1}, "http://s.test/v2/hush%2F42%2B%C3%A4/x/?page=1"),
+        ("http://s.test/v2?token={key}", "", {}, "http://s.test/v2?token=hush%2F42%2B%C3%A4"),
+    ],
+)  # fmt: skip
+def test_where_a_question_goes(url, path, params, expected):
+    """The path is appended with one slash, what the url holds already stays, and the key fills its place."""
+    wire = Answers(answer())
+    secrets = Secrets(path=HUSH) if "key" in url else None
+    Client(url, secrets=secrets, transport=httpx.MockTransport(wire)).ask(params, read, path=path)
+    assert str(wire.requests[0].url) == expected
+    assert wire.requests[0].method == "GET"
+
+
+def test_a_body_is_posted_as_json_again_and_again():
+    """Every attempt sends it whole."""
+    wire = Answers(answer(500), answer())
+    wire.client().ask({}, read, path="rpc", body=b'{"id":1}')
+    for request in wire.requests:
+        assert (request.method, request.url.path, request.content) == ("POST", "/api/rpc", b'{"id":1}')
+        assert request.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets", "message"),
+    [
+        ("http://s.test/{key}", None, "holds {key}, but there is no key"),
+        ("http://s.test/{key}", Secrets(path=""), "holds {key}, but there is no key"),
+        ("http://s.test/v2", Secrets(path=HUSH), "no {key} says where it goes"),
+    ],
+)
+def test_a_key_without_a_place_or_a_place_without_a_key_is_noticed_before_anything_is_asked(
+    url, secrets, message
+):
+    """Else it would be sent as it stands, or not at all."""
+    with pytest.raises(Misconfigured, match=message) as caught:
+        Client(url, secrets=secrets)
+    assert not leaks(str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -132,55 +191,6 @@ def test_what_will_not_pass_is_not_asked_again(error):
     assert len(wire.requests) == 1
 
 
-@pytest.mark.parametrize(
-    ("status", "kind", "error"),
-    [
-        (301, "", Misconfigured), (400, "", Misconfigured), (401, "", Unauthorized), (402, "", Unauthorized),
-        (403, "application/json", Unauthorized), (403, "text/html", Transient), (404, "", Misconfigured),
-        (405, "", Misconfigured), (408, "", Transient), (410, "", Misconfigured), (418, "", Transient),
-        (425, "", Transient), (429, "text/html", RateLimited), (500, "", Transient), (502, "text/html", Transient),
-        (503, "", Transient), (504, "", Transient), (520, "", Transient), (529, "", Transient),
-    ],
-)  # fmt: skip
-def test_a_status_is_sorted_by_what_to_do(status, kind, error):
-    """Ask again, wait, look at the key, or look at the url."""
-    with pytest.raises(error) as caught:
-        raise_for_status(answer(status, content_type=kind), "source.test")
-    assert type(caught.value) is error
-    assert f"source.test answered HTTP {status}" in str(caught.value)
-
-
-@pytest.mark.parametrize("status", [200, 201, 204, 206])
-def test_a_good_status_passes(status):
-    """Nothing is raised."""
-    raise_for_status(answer(status), "source.test")
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("7", 7.0), ("0", 0.0), (" 1.5 ", 1.5), ("-3", 0.0), ("", None), ("soon", None), ("inf", None),
-        ("nan", None), ("1e999", None),
-        ("Mon, 01 Jan 2024 12:00:09 GMT", 9.0), ("Mon, 01 Jan 2024 12:00:09 -0000", 9.0),
-        ("Mon, 01 Jan 2024 13:00:09 +0100", 9.0), ("Mon, 01 Jan 2024 11:00:00 GMT", 0.0),
-        ("Mon, 01 Jan 99999 11:00:00 GMT", None), ("Mon, 31 Feb 2024 11:00:00 GMT", None),
-    ],
-)  # fmt: skip
-def test_retry_after_is_seconds_or_a_date(value, seconds):
-    """And whatever else it is, it is nothing."""
-    assert retry_after({"retry-after": value}, now=lambda: NOW) == seconds
-
-
-@given(
-    st.text(st.characters(exclude_categories=["Cs"]))
-    | st.from_regex(r"\w{3}, \d+ \w{3} \d+ \d+:\d+:\d+ [-+\w]+")
-)
-def test_no_retry_after_breaks_us(value):
-    """Sources write what they like."""
-    seconds = retry_after({"retry-after": value}, now=lambda: NOW)
-    assert seconds is None or 0 <= seconds < float("inf")
-
-
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_wait_that_a_source_asks_for_is_kept(status):
     """Exactly so long."""
@@ -204,10 +214,12 @@ class Told:
     def __init__(self) -> None:
         self.told = []
 
+    most = None
+
     @contextmanager
-    def request(self):
+    def request(self, permits=1):
         """One turn."""
-        self.told.append("request")
+        self.told.append("request" if permits == 1 else f"{permits} requests")
         yield
         self.told.append("answer")
 
@@ -244,6 +256,14 @@ def test_every_attempt_takes_its_turn_and_a_rate_limit_is_told_to_all():
     ]
 
 
+def test_every_attempt_takes_as_many_permits_as_the_source_counts():
+    """What fails is counted again, for the source may have counted it."""
+    budget = Told()
+    wire = Answers(answer(503), answer())
+    assert wire.client(budget=budget).ask({}, read, body=b"[]", permits=7) == b"fine"
+    assert budget.told == ["7 requests", "answer"] * 2
+
+
 def test_a_quota_that_a_source_says_is_used_up_parks_the_budget():
     """Until it is back: nobody asks in vain meanwhile."""
     budget = Told()
@@ -256,6 +276,117 @@ def test_a_quota_that_a_source_says_is_used_up_parks_the_budget():
     name, seconds = budget.told[-1]
     assert name == "pause"
     assert 3590 < seconds <= 3600
+
+
+def test_the_last_answer_of_a_window_pauses_all():
+    """Its reader gets it all the same."""
+    budget = Told()
+    last = answer(x_ratelimit_remaining="0", x_ratelimit_reset="28")
+    assert Answers(last).client(budget=budget).ask({}, read) == b"fine"
+    assert budget.told == ["request", "answer", ("pause", 28.0)]
+
+
+def test_the_unit_of_times_to_go_is_the_clients_to_know():
+    """Blockscout has milliseconds."""
+    budget = Told()
+    wire = Answers(
+        answer(429, x_ratelimit_remaining="0", x_ratelimit_reset="2500", x_ratelimit_limit="5"), answer()
+    )
+    wire.client(budget=budget, unit="milliseconds").ask({}, read)
+    assert wire.slept == [2.5]
+    assert budget.told[2:4] == [("pause", 2.5), ("shrink", 5)]
+
+
+def test_a_limit_beside_a_good_answer_shrinks_nothing():
+    """It may be that of another window."""
+    budget = Told()
+    Answers(answer(x_ratelimit_remaining="4", x_ratelimit_limit="1")).client(budget=budget).ask({}, read)
+    assert budget.told == ["request", "answer"]
+
+
+def test_a_refusal_in_the_body_of_a_good_answer_takes_its_wait_from_the_headers():
+    """Where the body does not say."""
+    wire = Answers(answer(body=b"slow down", retry_after="9"), answer())
+
+    def source(body):
+        if body != b"fine":
+            raise RateLimited("too fast")
+        return body
+
+    assert wire.client().ask({}, source) == b"fine"
+    assert wire.slept == [9.0]
+
+
+def rpc(body):
+    """A reader of JSON-RPC: errors by their text."""
+    document = json.loads(body)
+    error = document.get("error") if isinstance(document, dict) else None
+    if not isinstance(error, dict):
+        if isinstance(document, dict) and "result" in document:
+            return document["result"]
+        raise SchemaDrift("neither result nor error")
+    kinds = {
+        "range": TooMuch,
+        "plan": Unsupported,
+        "fast": RateLimited,
+        "credits": QuotaExhausted,
+        "head": Transient,
+    }
+    kind = kinds[error["message"]]
+    options = {"until": datetime.now(UTC) + timedelta(hours=1)} if kind is QuotaExhausted else {}
+    raise kind(f"the node says {error['message']}", **options)
+
+
+def said(text):
+    """A JSON-RPC error."""
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": text}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "text"),
+    [
+        (413, said("range"), TooMuch, "the node says"),  # QuickNode
+        (400, said("range"), TooMuch, "the node says"),
+        (403, said("plan"), Unsupported, "the node says"),
+        (400, said("head"), Transient, "the node says"),
+        (404, b" " + said("head"), Transient, "the node says"),
+        (401, said("head"), Unauthorized, "HTTP 401"),  # the status says more
+        (429, said("head"), RateLimited, "HTTP 429"),
+        (429, said("fast"), RateLimited, "the node says"),
+        (429, said("credits"), QuotaExhausted, "the node says"),
+        (429, said("range"), TooMuch, "the node says"),
+        (400, b'{"message":"no route"}', Misconfigured, "HTTP 400"),
+        (401, b"[1]", Unauthorized, "HTTP 401"),
+        (404, b'{"result":"0x1"}', Misconfigured, "HTTP 404"),  # an error is no answer
+        (404, b"<html>", Misconfigured, "HTTP 404"),
+        (404, b"", Misconfigured, "HTTP 404"),
+        (502, said("range"), Transient, "HTTP 502"),
+    ],
+)  # fmt: skip
+def test_an_error_in_json_is_judged_by_the_reader(status, body, error, text):
+    """Where it says more than the status."""
+    wire = Answers(answer(status, body=body, retry_after="77"))
+    with pytest.raises(error, match=text) as caught:
+        wire.client(errors_in_body=True, attempts=1).ask({}, rpc)
+    assert type(caught.value) is error
+    if isinstance(caught.value, RateLimited):
+        assert caught.value.retry_after == 77
+
+
+def test_without_being_told_no_reader_sees_an_error_answer():
+    """An explorer's error page is no records."""
+    with pytest.raises(Misconfigured, match="HTTP 413"):
+        Answers(answer(413, body=said("range"))).client().ask({}, rpc)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_answer_that_is_too_large_is_refused(packed):
+    """Also one that grows when it is unpacked. Asking for less may help."""
+    body = b"x" * 100_001
+    wire = Answers(answer(body=gzip.compress(body), content_encoding="gzip") if packed else answer(body=body))
+    with pytest.raises(TooMuch, match=r"source\.test answered with more than 100,000 bytes"):
+        wire.client(largest=100_000).ask({}, read)
+    assert wire.client(largest=100_001).ask({}, read) == body
 
 
 def test_requests_are_counted_retries_included():
@@ -304,10 +435,33 @@ def everything_logged(caplog):
         assert not leaks(record.getMessage() + str(record.args) + str(record.exc_info))
 
 
+def test_a_key_in_the_path_or_a_header_arrives_and_is_never_told(everything_logged):
+    """Neither by us, nor by the libraries below us, nor when the source repeats it."""
+    arrived = []
+
+    def app(scope, receive, send):
+        headers = dict(scope["headers"])
+        arrived.append((scope["raw_path"], headers[b"x-token"]))
+        said = scope["raw_path"].decode() + headers[b"x-token"].decode()
+        return PlainTextResponse(said, 400, headers={"Location": said})(scope, receive, send)
+
+    secrets = Secrets(path=HUSH, headers={"X-Token": "hush/42+"})
+    with Upstream(app) as upstream:
+        client = Client(f"{upstream.url}/v2/{{key}}", secrets=secrets, attempts=1)
+        with pytest.raises(Misconfigured) as caught:
+            client.ask({}, read, path="logs", body=b"{}")
+        client.close()
+    assert arrived == [(b"/v2/hush%2F42%2B%C3%A4/logs", b"hush/42+")]
+    assert not leaks("".join(traceback.format_exception(caught.value)) + repr(client) + repr(secrets))
+    assert everything_logged.records
+
+
 @pytest.mark.parametrize("path", ["/moved", "/broken", "/denied", "/fine"])
 def test_a_source_that_echoes_the_secret_does_not_make_us_tell_it(echo, everything_logged, path):
     """In no log record, error, traceback or repr, though status, headers and body are full of it."""
-    client = Client(echo.url + path, secrets={"apikey": HUSH}, attempts=2, sleep=lambda _: None)
+    client = Client(
+        echo.url + path, secrets=Secrets(query={"apikey": HUSH}), attempts=2, sleep=lambda _: None
+    )
 
     def repeat(body):
         raise Transient(client.redact(body.decode()))
@@ -333,7 +487,7 @@ def test_a_source_that_answers_in_tongues_does_not_make_us_tell_it(everything_lo
         thread = threading.Thread(target=serve)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        client = Client(url, secrets={"apikey": HUSH, "other": "hush/42+"}, attempts=1)
+        client = Client(url, secrets=Secrets(query={"apikey": HUSH, "other": "hush/42+"}), attempts=1)
         with pytest.raises(Transient, match="cannot be reached") as caught:
             client.ask({}, read)
         thread.join(5)
@@ -346,7 +500,9 @@ def test_a_source_that_is_not_there_does_not_make_us_tell_it(everything_logged):
     """The message names the host, and why."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    client = Client(f"http://127.0.0.1:{port}/", secrets={"apikey": HUSH}, attempts=2, sleep=lambda _: None)
+    client = Client(
+        f"http://127.0.0.1:{port}/", secrets=Secrets(query={"apikey": HUSH}), attempts=2, sleep=lambda _: None
+    )
     with pytest.raises(Transient, match=r"127\.0\.0\.1 cannot be reached") as caught:
         client.ask({}, read)
     client.close()
@@ -357,16 +513,58 @@ def test_a_source_that_is_not_there_does_not_make_us_tell_it(everything_logged):
 def test_a_request_that_ends_in_an_error_is_one_without_the_secret():
     """Also what httpx attaches to its own errors and answers."""
     wire = Answers(httpx.ReadTimeout("slow"), answer())
-    client = wire.client(secrets={"apikey": HUSH})
+    client = wire.client(secrets=Secrets(query={"apikey": HUSH}))
     with pytest.raises(httpx.ReadTimeout) as caught:
         client._http.get(URL, params={"page": 1})
     assert str(caught.value.request.url) == f"{URL}?page=1"
     assert str(client._http.get(URL).request.url) == URL
 
 
+FORMS = {
+    "plain": str,
+    "url": lambda text: quote(text, safe=""),
+    "path": quote,
+    "form": quote_plus,
+    "twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "lower": lambda text: quote(text, safe="").lower(),
+    "upper": str.upper,
+    "json": lambda text: json.dumps(text)[1:-1],
+    "json, slashes": lambda text: json.dumps(text)[1:-1].replace("/", r"\/"),
+    "html": html.escape,
+    "html, numbers": lambda text: "".join(f"&#{ord(c)};" for c in text),
+    "mixed": lambda text: quote(text[:9], safe="") + text[9:],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("where", ["query", "headers", "path"])
+def test_a_secret_is_masked_in_every_encoding(form, where):
+    """Wherever it was sent."""
+    key = """k"ey<&>'/ 42+ä😀\\x"""
+    secrets = Secrets(path=key) if where == "path" else Secrets(**{where: {"x": key}})
+    url = "http://s.test/{key}" if where == "path" else URL
+    client = Client(url, secrets=secrets)
+    assert client.redact(f"before {FORMS[form](key)} after {FORMS[form](key)}") == "before *** after ***"
+    assert client.redact("nothing") == "nothing"
+    assert key not in repr(secrets)
+
+
+def test_of_a_bearer_token_the_token_is_masked_too():
+    """A source repeats it without its scheme."""
+    token = base64.b64encode(b"user:password").decode()
+    client = Answers(answer()).client(secrets=Secrets(headers={"Authorization": f"Basic {token}"}))
+    assert client.redact(f"Basic {token}, {token}") == "***, ***"
+
+
+def test_of_secrets_that_begin_alike_nothing_stays():
+    """The longer one first."""
+    client = Answers(answer()).client(secrets=Secrets(query={"a": "key", "b": "key2"}))
+    assert client.redact("key2 key") == "*** ***"
+
+
 def test_secrets_are_redacted_in_every_form_and_an_empty_one_is_none():
     """Plain, or as it stands in a url."""
-    client = Answers(answer()).client(secrets={"apikey": HUSH, "unset": ""})
+    client = Answers(answer()).client(secrets=Secrets(query={"apikey": HUSH, "unset": ""}))
     assert client.redact(f"no {HUSH}, hush%2F42%2B%C3%A4!") == "no ***, ***!"
     assert client.redact("nothing") == "nothing"
 
@@ -389,3 +587,81 @@ def test_a_connection_that_breaks_is_tried_again(echo):
     assert client.ask({}, read) == b'{"asked":""}'
     assert len(echo.requests) == 3
     client.close()
+
+
+class Dripping:
+    """A server that gives each connection one byte at a time, for ever, after a beginning."""
+
+    def __init__(self, beginning) -> None:
+        self._beginning = beginning
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._accept)]
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def __enter__(self):
+        """Begin."""
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_):
+        """End, with every connection."""
+        self._ended.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self):
+        try:
+            while True:
+                connection, _ = self._listener.accept()
+                self._threads.append(threading.Thread(target=self._drip, args=[connection]))
+                self._threads[-1].start()
+        except OSError:
+            return
+
+    def _drip(self, connection):
+        with connection:
+            connection.recv(10_000)
+            try:
+                connection.sendall(self._beginning)
+                while not self._ended.wait(0.02):
+                    connection.sendall(b"x")
+            except OSError:
+                return
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"", b"HTTP/1.1 200 OK\r\nX-Endless: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+     b"HTTP/1.1 500 Oh\r\n\r\n"],
+    ids=["status", "headers", "body", "body of an error"],
+)  # fmt: skip
+def test_an_answer_that_drips_for_ever_is_given_up(beginning):
+    """Wherever it drips: no byte is ever late, but the whole is."""
+    with Dripping(beginning) as server:
+        client = Client(server.url, timeout=5, deadline=0.4, attempts=1)
+        for _ in range(2):  # and the next question has all its time again
+            started = time.monotonic()
+            with pytest.raises(Transient, match="did not answer in time"):
+                client.ask({}, read)
+            assert 0.3 < time.monotonic() - started < 4
+        client.close()
+
+
+def test_the_time_of_an_answer_runs_from_its_request_and_not_while_it_waits_for_its_turn(echo):
+    """Nor does time that passed since the last answer count."""
+
+    class Slow(Told):
+        @contextmanager
+        def request(self, permits=1):
+            assert permits
+            time.sleep(0.5)
+            yield
+
+    client = Client(echo.url + "/fine", deadline=0.4, attempts=1, budget=Slow())
+    for _ in range(2):
+        assert client.ask({}, read) == b'{"asked":""}'
+    client.close()
+    assert len({seen.path for seen in echo.requests}) == 1

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -13,10 +14,19 @@ from sqlalchemy.dialects.postgresql import JSONB
 from ingestion_assets.engine import database, rows
 from ingestion_assets.engine.coverage import union
 from ingestion_assets.engine.drain import drain
-from ingestion_assets.engine.errors import DatabaseUnavailable, Fenced
-from ingestion_assets.engine.marks import cover, unprove
+from ingestion_assets.engine.errors import DatabaseUnavailable, Fenced, Transient
+from ingestion_assets.engine.marks import cover, uncover_beyond, unprove
 from ingestion_assets.engine.store import connection_pool
-from ingestion_assets.engine.stream import Batch, Covered, Evidence, Rejected, Rows, Tally, Unproved
+from ingestion_assets.engine.stream import (
+    LEVELS,
+    Batch,
+    Covered,
+    Evidence,
+    Rejected,
+    Rows,
+    Tally,
+    Unproved,
+)
 from ingestion_assets_tests.engine.things import (
     STATED,
     Blocks,
@@ -208,7 +218,7 @@ def test_coverage_stays_disjoint_and_grows_instead_of_multiplying(connection, ra
     forget(connection)
     with connection.transaction():
         for lo, hi in ranges:
-            cover(connection, "blocks", Covered(lo, hi, STATED))
+            cover(connection, ["blocks"], Covered(lo, hi, STATED))
     assert coverage(connection).get("blocks", ()) == union(ranges)
     assert connection.execute("SELECT count(*) FROM ops.coverage").fetchone() == (len(union(ranges)),)
 
@@ -220,11 +230,72 @@ def test_ranges_with_different_evidence_stay_apart(connection, ranges):
     first: dict[int, str] = {}
     with connection.transaction():
         for (lo, hi), by in ranges:
-            cover(connection, "blocks", Covered(lo, hi, Evidence("stated", by)))
+            cover(connection, ["blocks"], Covered(lo, hi, Evidence("stated", by)))
             first = dict.fromkeys(range(lo, hi + 1), by) | first
     found = connection.execute("SELECT lo, hi, provider FROM ops.coverage").fetchall()
     assert {position: by for lo, hi, by in found for position in range(lo, hi + 1)} == first
     assert coverage(connection).get("blocks", ()) == union(r for r, _ in ranges)
+
+
+MARK = st.tuples(RANGE, st.sampled_from(["stated", "counted", "receipts"]), st.sampled_from("ab"))
+
+
+@given(marks=st.lists(st.tuples(MARK, st.sets(st.sampled_from("xyz"), min_size=1)), max_size=12))
+def test_many_streams_at_once_are_covered_like_each_by_itself(connection, marks):
+    """Every position keeps the strongest evidence; of equally strong ones the first."""
+    forget(connection)
+    believed: dict[tuple[str, int], tuple[int, str]] = {}
+    with connection.transaction():
+        for ((lo, hi), level, by), streams in marks:
+            cover(connection, sorted(streams), Covered(lo, hi, Evidence(level, by)), records=5)
+            for stream in streams:
+                for position in range(lo, hi + 1):
+                    before = believed.get((stream, position))
+                    if before is None or LEVELS.index(level) > before[0]:
+                        believed[stream, position] = (LEVELS.index(level), by)
+    found = connection.execute("SELECT stream, lo, hi, evidence, provider FROM ops.coverage").fetchall()
+    assert {
+        (stream, position): (LEVELS.index(level), by)
+        for stream, lo, hi, level, by in found
+        for position in range(lo, hi + 1)
+    } == believed
+    assert len(found) == len({(stream, lo) for stream, lo, *_ in found})
+
+
+def test_what_lies_beyond_a_fork_is_wanted_again(store, connection):
+    """Covered, unproved and dead alike; what lies before it stays."""
+    writer = store.open(STREAM)
+    writer.commit(covered(0, 5, [Thing(2, kind="rejected")]))
+    writer.commit(covered(6, 9, [Thing(8, kind="rejected")]))
+    writer.commit(batch(Unproved(10, 15, "moved"), "blocks", []))
+    with connection.transaction():
+        uncover_beyond(connection, ["blocks"], 5)
+    assert coverage(connection) == {"blocks": ((0, 5),)}
+    assert store.unproved(["blocks"]) == {}
+    assert len(letters(connection)) == 1
+
+
+def test_rows_that_are_no_longer_true_go_with_the_mark_that_says_so(store, connection):
+    """In one transaction: there is never a moment with both, or with neither."""
+    writer = store.open(STREAM)
+    writer.commit(covered(0, 9, [Thing(1), Thing(7), Thing(8)]))
+    again = batch(Covered(5, 9, STATED), "blocks", [Thing(8, "b")])
+    writer.commit(replace(again, removes=(sa.delete(table).where(table.c.position.between(5, 9)),)))
+    assert [row[:3] for row in snapshot(connection)["rows"]] == [("blocks", 1, "a"), ("blocks", 8, "b")]
+
+
+def test_a_batch_whose_ground_has_moved_is_not_committed(store, connection):
+    """It was read of something that is not true any more: nothing of it stays, and the same batch may pass later."""
+    writer = store.open(STREAM)
+    needed = sa.select(table.c.position).where(table.c.value == "ground")
+    wanting = replace(covered(0, 9, [Thing(1)]), requires=(needed,))
+    with pytest.raises(Transient, match="blocks is not true any more"):
+        writer.commit(wanting)
+    assert snapshot(connection)["rows"] == []
+    assert coverage(connection) == {}
+    writer.commit(covered(20, 29, [Thing(20, "ground")]))
+    writer.commit(wanting)
+    assert coverage(connection) == {"blocks": ((0, 9), (20, 29))}
 
 
 def test_records_of_a_range_are_counted_once(store, connection):
@@ -260,10 +331,10 @@ def test_unproved_is_what_was_asked_and_never_proved(connection, marks):
     with connection.transaction():
         for (lo, hi), is_proved in marks:
             if is_proved:
-                cover(connection, "blocks", Covered(lo, hi, STATED))
+                cover(connection, ["blocks"], Covered(lo, hi, STATED))
                 proved |= set(range(lo, hi + 1))
             else:
-                unprove(connection, "blocks", Unproved(lo, hi, "why"))
+                unprove(connection, ["blocks"], Unproved(lo, hi, "why"))
                 asked |= set(range(lo, hi + 1))
     found = [position for _, lo, hi, _ in snapshot(connection)["unproved"] for position in range(lo, hi + 1)]
     assert sorted(found) == sorted(asked - proved)

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -90,13 +90,18 @@ class Blocks:
     width: int = 3
     unprovable: frozenset[int] = frozenset()
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """It has one."""
+        return (self.key,)
+
     def wanted(self) -> Ranges:
         """All its positions."""
         return ((0, self.last),)
 
-    def read(self, done: Done) -> Iterator[Batch]:
+    def read(self, done: Mapping[str, Done]) -> Iterator[Batch]:
         """What is missing, oldest first."""
-        for lo, hi in difference(self.wanted(), done.covered):
+        for lo, hi in difference(self.wanted(), done[self.key].covered):
             while lo <= hi:
                 end = lo
                 if lo not in self.unprovable:
@@ -120,13 +125,18 @@ class Feed:
     key: str
     pages: tuple[tuple[Thing, ...], ...]
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """It has one."""
+        return (self.key,)
+
     def wanted(self) -> Ranges:
         """A feed has no positions."""
         return ()
 
-    def read(self, done: Done) -> Iterator[Batch]:
+    def read(self, done: Mapping[str, Done]) -> Iterator[Batch]:
         """What is missing, oldest first."""
-        at = done.position(Token)
+        at = done[self.key].position(Token)
         for number in range(at.page if at else 0, len(self.pages)):
             yield batch(Token(number + 1), self.key, self.pages[number])
 
@@ -243,4 +253,5 @@ def long_streams() -> list:
 if __name__ == "__main__":
     countdown = Countdown(int(sys.argv[2]), lambda: os.kill(os.getpid(), signal.SIGKILL))
     with connection_pool(sys.argv[1]) as opened:
-        drain(long_streams(), Store(SteppingPool(opened, countdown)), read_ahead=2)
+        mortal = Store(SteppingPool(opened, countdown))
+        drain(long_streams(), mortal, read_ahead=2, writers=int(sys.argv[3]))

@@ -192,7 +192,7 @@ def test_every_commit_is_told(database_url, instance):
     defs = definitions(
         database_url,
         lambda _done: [covers(0, 1), covers(2, 2)],
-        on_commit=lambda stream, batch, tally: told.append((stream.key, batch.mark.hi, tally.inserted)),
+        on_commit=lambda stream, batch, tally: told.append((stream.keys[0], batch.mark.hi, tally.inserted)),
     )
     assert run(defs, instance, 0, 2).success
     assert told == [("tiny/days/a", 1, 2), ("tiny/days/a", 2, 1)]

@@ -11,6 +11,7 @@ import pytest
 from ingestion_assets.orchestration.io_manager import Stopped
 from ingestion_assets.sources.evm.records import KINDS
 from ingestion_assets_tests.orchestration.world import in_table, truth, wait_until
+from ingestion_assets_tests.sources.evm.reading import ACTIONS
 
 SCRIPT = """
 import dagster as dg
@@ -108,7 +109,7 @@ def test_the_run_after_a_stopped_one_reads_only_the_rest(world, home, connection
     assert [in_table(connection, kind) for kind in KINDS] == [truth(kind, "one") for kind in KINDS]
     for stream, lo, hi in covered:
         _, kind, _, address = stream.split("/")
-        action = next(one.action for one in KINDS if one.name == kind)
+        action = next(ACTIONS[one] for one in KINDS if one.name == kind)
         for seen in world.upstream.requests[asked:]:
             if seen.query.get("action") == action and seen.query.get("address") == address:
                 assert not lo <= int(seen.query["startblock"]) <= hi

@@ -3,7 +3,7 @@
 Positions are days since 2024-01-01, so a test can say `covers(0, 9)` and mean ten partitions.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -60,17 +60,17 @@ class Tiny:
     plan: Plan
 
     @property
-    def key(self) -> str:
+    def keys(self) -> tuple[str, ...]:
         """As a real one's."""
-        return f"tiny/days/{self.chain}"
+        return (f"tiny/days/{self.chain}",)
 
     def wanted(self):
         """The days as positions."""
         return union(((lo - FIRST).days, (hi - FIRST).days) for lo, hi in self.days)
 
-    def read(self, done: Done) -> Iterator[Batch]:
+    def read(self, done: Mapping[str, Done]) -> Iterator[Batch]:
         """What the test says."""
-        return iter(self.plan(done))
+        return iter(self.plan(done[self.keys[0]]))
 
 
 def partition(day: int, chain: str = "a") -> str:

@@ -18,6 +18,7 @@ from ingestion_assets.sandbox import explorer
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.evm.records import KINDS
 from ingestion_assets_tests.orchestration.tiny import QUIET
+from ingestion_assets_tests.sources.evm.reading import ACTIONS
 from ingestion_assets_tests.upstream import Head, Upstream, small_chain
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ def truth(kind, chain: str, lo: int = 0, hi: int = NEWEST) -> Counter:
     """Day -> rows: a record that two accounts share is one row, and equal records of one account are many."""
     shared: Counter = Counter()
     for address in ACCOUNTS:
-        shared |= Counter(map(_identity, CHAINS[chain].rows(kind.action, address, lo, hi)))
+        shared |= Counter(map(_identity, CHAINS[chain].rows(ACTIONS[kind], address, lo, hi)))
     days: Counter = Counter()
     for (day, *_), count in shared.items():
         days[f"{chain}|{day}"] += count

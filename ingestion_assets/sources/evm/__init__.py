@@ -1,5 +1,6 @@
 """EVM chains: transactions, internal transactions and token transfers of watched accounts.
 
-Read in this order: `streams` (what is read, and how a range is paged), `etherscan` (how it is asked),
-`records` (how a record becomes a row), `chain` (days and blocks), `assets` (what Dagster shows).
+Read in this order: `provider` (what a provider is), `streams` (what is read, and of whom), `providers.etherscan` (how one
+is asked), `records` (how a record becomes a row), `chain` and `forks` (days, blocks, reorganisations), `proofs` (how what
+is stored is verified), `assets` (what Dagster shows).
 """

@@ -1,25 +1,29 @@
-"""The assets of this family, and how a run's partitions become streams. The only module here that knows Dagster."""
+"""The assets of this family, and how a run's partitions become streams. The only module here that knows Dagster's resources."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from typing import Protocol
 
 import dagster as dg
 
-from ingestion_assets.engine.budget import Budget, SharedBudget, Unlimited, budget_name
-from ingestion_assets.engine.coverage import Range, difference, intersection, union
-from ingestion_assets.engine.errors import Misconfigured
-from ingestion_assets.engine.http import Client
-from ingestion_assets.engine.store import Store
+from ingestion_assets.engine.stream import Stream
 from ingestion_assets.orchestration import partitions
-from ingestion_assets.orchestration.checks import clean
-from ingestion_assets.orchestration.ingest import Ingestion, Unprovable, ingest
+from ingestion_assets.orchestration.checks import clean, proved
+from ingestion_assets.orchestration.ingest import Ingestion, ingest, sorted_for_dagster
+from ingestion_assets.orchestration.io_manager import Stopped, stop_requests
+from ingestion_assets.orchestration.proving import Proof, prove
 from ingestion_assets.orchestration.resources import DATABASE, Database
 from ingestion_assets.orchestration.sensors import sync
-from ingestion_assets.sources.evm.chain import Chain
-from ingestion_assets.sources.evm.config import ChainConfig, EtherscanProvider
-from ingestion_assets.sources.evm.etherscan import Etherscan
-from ingestion_assets.sources.evm.records import KINDS, Kind
-from ingestion_assets.sources.evm.streams import AccountHistory, stream_keys
+from ingestion_assets.sources.evm.chains import Chains, watched_kinds
+from ingestion_assets.sources.evm.config import ChainConfig
+from ingestion_assets.sources.evm.records import (
+    ERC20_TRANSFERS,
+    EVERY_KIND,
+    INTERNAL_TRANSACTIONS,
+    TRANSACTIONS,
+    Kind,
+)
+from ingestion_assets.sources.evm.streams import History
 
 RESOURCE, LOOKING = "evm", "evm_looking"  # resource keys
 
@@ -27,145 +31,8 @@ DESCRIPTIONS = {
     "transactions": "Transactions sent by or to a watched account, failed ones and contract creations included.",
     "internal_transactions": "Calls with value, creations and self-destructs inside transactions that name a watched account.",
     "token_transfers": "ERC-20 transfers in and out of every watched account, identical ones within a transaction each for itself.",
+    "erc20_transfers": "Every ERC-20 transfer of the watched tokens, whoever sends it, read from the chain's logs.",
 }
-
-
-class Chains:
-    """The chains of sources.yaml, opened when first asked for. One for each run, sensor tick or command.
-
-    Args:
-        configs: by name.
-        variables: where the API keys are.
-        store: for marks, and for budgets that processes share.
-        attempts: of one question; None: as sources.yaml says.
-    """
-
-    def __init__(
-        self,
-        configs: Mapping[str, ChainConfig],
-        variables: Mapping[str, str],
-        store: Store,
-        *,
-        attempts: int | None = None,
-    ) -> None:
-        self.configs = configs
-        self.store = store
-        self._variables = variables
-        self._attempts = attempts
-        self._open: dict[str, tuple[Chain, Client]] = {}
-
-    def chain(self, name: str) -> Chain:
-        """A chain, ready to be asked.
-
-        Raises:
-            Misconfigured: it is not in sources.yaml, or the variable that holds its key is not set.
-        """
-        if name not in self._open:
-            self._open[name] = self._connect(name)
-        return self._open[name][0]
-
-    def _connect(self, name: str) -> tuple[Chain, Client]:
-        if name not in self.configs:
-            raise Misconfigured(
-                f"sources.yaml has no chain {name!r}; it has {', '.join(sorted(self.configs)) or 'none'}"
-            )
-        config = self.configs[name]
-        provider = config.providers[0]
-        client = self._client(name, provider)
-        explorer = Etherscan(
-            client, name, config.chain_id, page_size=provider.page_size, result_window=provider.result_window
-        )
-        return Chain(
-            name, start=config.start, finality=config.finality, provider=explorer, store=self.store
-        ), client
-
-    def _client(self, chain: str, provider: EtherscanProvider) -> Client:
-        key = None
-        if provider.key_env is not None:
-            key = self._variables.get(provider.key_env)
-            if not key:
-                raise Misconfigured(
-                    f"chains.{chain}: the variable {provider.key_env}, which should hold the API key, is not set; "
-                    "export it, or remove key_env from sources.yaml to ask without a key"
-                )
-        return Client(
-            str(provider.url),
-            secrets={"apikey": key} if key else {},
-            budget=self._budget(provider, key),
-            timeout=provider.timeout_seconds,
-            attempts=self._attempts or provider.attempts,
-        )
-
-    def _budget(self, provider: EtherscanProvider, key: str | None) -> Budget:
-        rate = provider.requests_per_second
-        if rate is None and provider.requests_per_day is None:
-            return Unlimited()
-        # Whole requests in a window, rounded down: 3 a second are 3 in 1 s, 2.5 are 2 in 1 s, 0.5 is 1 in 2 s.
-        window = 1.0 if rate is None or rate == int(rate) else max(1.0, 1 / rate)
-        requests = 1_000 if rate is None else max(1, int(rate * window))
-        return SharedBudget(
-            self.store,
-            budget_name(provider.url.host or "", key),
-            requests=requests,
-            window=window,
-            per_day=provider.requests_per_day,
-            lease=provider.timeout_seconds,
-        )
-
-    def streams(self, kind: Kind, chain: str, days: tuple[partitions.Span, ...]) -> list[AccountHistory]:
-        """One stream for each watched account of the chain."""
-        opened = self.chain(chain)
-        return [AccountHistory(opened, kind, address, days) for address in self.configs[chain].addresses]
-
-    def partitions_of(self, unproved: Unprovable) -> set[str]:
-        """The partitions that unproved blocks lie in."""
-        found: set[str] = set()
-        for stream, gaps in unproved.items():
-            name = stream.split("/")[2]
-            found |= self.partitions_between(name, [(gap.lo, gap.hi) for gap in gaps])
-        return found
-
-    def partitions_between(self, name: str, blocks: list[Range]) -> set[str]:
-        """The partitions of the days that these blocks fall on."""
-        found: set[str] = set()
-        for days in self.chain(name).days_of(union(blocks)):
-            found.update(partitions.keys(name, days))
-        return found
-
-    def pending(self, name: str) -> set[str]:
-        """The partitions a sync should run: what lies between the first covered block and the final one, uncovered.
-
-        Accounts of which nothing is covered yet begin today; their history is a backfill's business.
-        Gaps that the source could not prove whole are left to a backfill as well.
-        """
-        config = self.configs[name]
-        keys = stream_keys(name, config.addresses)
-        if not keys:
-            return set()
-        chain = self.chain(name)
-        final = chain.final()
-        if final < 0:
-            return set()
-        covered = self.store.covered(keys)
-        unproved = self.store.unproved(keys)
-        begins = {key: ranges[0][0] for key, ranges in covered.items()}
-        for key, lo, _ in self.store.open_letter_ranges(keys):  # a replay may have taken the first range out
-            begins[key] = min(lo, begins.get(key, lo))
-        gaps: list[Range] = []
-        for key, begin in begins.items():
-            gaps += difference([(begin, final)], (*covered.get(key, ()), *unproved.get(key, ())))
-        if gaps:
-            gaps = list(intersection(gaps, [(chain.first_block(config.start), final)]))
-        is_new = len(begins) < len(keys)
-        found = self.partitions_between(name, gaps)
-        if is_new:
-            found |= self.partitions_between(name, [(final, final)])
-        return found
-
-    def close(self) -> None:
-        """Close all connections to providers."""
-        for _, client in self._open.values():
-            client.close()
 
 
 class Environment(Protocol):
@@ -186,13 +53,15 @@ def definitions(
     configs: Mapping[str, ChainConfig], environment: Environment, chain_days: dg.MultiPartitionsDefinition
 ) -> dg.Definitions:
     """Assets, their checks, one sensor for each chain, and the resource they share."""
-    assets = [_asset(kind, chain_days) for kind in KINDS]
+    assets = {kind: _asset(kind, chain_days) for kind in EVERY_KIND}
     status = dg.DefaultSensorStatus.RUNNING if environment.automate else dg.DefaultSensorStatus.STOPPED
     return dg.Definitions(
-        assets=assets,
-        asset_checks=[_check(kind) for kind in KINDS],
+        assets=list(assets.values()),
+        asset_checks=[check(kind) for kind in EVERY_KIND for check in (_clean, _proved)],
+        jobs=[_verify_job()],
         sensors=[
-            _sensor(name, config, [asset.key for asset in assets], status) for name, config in configs.items()
+            _sensor(name, config, [assets[kind].key for kind in watched_kinds(config)], status)
+            for name, config in configs.items()
         ],
         resources={
             RESOURCE: _resource(configs, environment, attempts=None),
@@ -233,27 +102,112 @@ def _asset(kind: Kind, chain_days: dg.MultiPartitionsDefinition) -> dg.AssetsDef
     def history(context: dg.AssetExecutionContext) -> Ingestion:
         chains: Chains = getattr(context.resources, RESOURCE)
         streams = _streams(chains, kind, context.partition_keys)
+        names = sorted({stream.chain.name for stream in streams})
+        for name in names:
+            for remark in chains.remarks(kind, name):
+                context.log.warning("%s", remark)
         return Ingestion(
             streams=streams,
-            read_ahead=min(
-                (chains.configs[stream.chain.name].providers[0].read_ahead for stream in streams), default=0
-            ),
+            read_ahead=chains.read_ahead(names),
+            # Whole tokens come as one stream of disjoint blocks; accounts share rows, and would wait for each other.
+            writers=2 if kind is ERC20_TRANSFERS else 1,
             partitions_of=chains.partitions_of,
+            finish=lambda requests: chains.finish(names, requests),
+            metadata=lambda: {"providers": dg.MetadataValue.json(chains.states(names))},
         )
 
     return history
 
 
-def _streams(chains: Chains, kind: Kind, partition_keys: Iterable[str]) -> list[AccountHistory]:
+def _streams(chains: Chains, kind: Kind, partition_keys: Iterable[str]) -> list[History]:
     wanted = partitions.spans(partition_keys)
     return [stream for chain, days in wanted.items() for stream in chains.streams(kind, chain, days)]
 
 
-def _check(kind: Kind) -> dg.AssetChecksDefinition:
-    def streams(context: dg.OpExecutionContext) -> list[AccountHistory]:
+def _clean(kind: Kind) -> dg.AssetChecksDefinition:
+    def streams(context: dg.OpExecutionContext) -> list[History]:
         return _streams(getattr(context.resources, RESOURCE), kind, context.partition_keys)
 
     return clean(dg.AssetKey(["evm", kind.name]), streams, required_resource_keys={RESOURCE})
+
+
+def _proved(kind: Kind) -> dg.AssetChecksDefinition:
+    def spans(context: dg.OpExecutionContext, chains: Chains) -> dict[str, tuple[partitions.Span, ...]]:
+        if context.has_partition_key or context.has_partition_key_range:
+            return partitions.spans(context.partition_keys)
+        return {name: (chains.all_days(name),) for name in chains.configs}
+
+    def streams(context: dg.OpExecutionContext) -> list[Stream]:
+        chains: Chains = getattr(context.resources, RESOURCE)
+        return [
+            one for name, days in spans(context, chains).items() for one in chains.streams(kind, name, days)
+        ]
+
+    def proofs(context: dg.OpExecutionContext) -> list[Proof]:
+        chains: Chains = getattr(context.resources, RESOURCE)
+        return [
+            one for name, days in spans(context, chains).items() for one in chains.proofs(kind, name, days)
+        ]
+
+    # An account's balance is explained by its transactions and its internal ones together.
+    after = [dg.AssetKey(["evm", TRANSACTIONS.name])] if kind is INTERNAL_TRANSACTIONS else []
+    return proved(
+        dg.AssetKey(["evm", kind.name]), streams, proofs, required_resource_keys={RESOURCE}, after=after
+    )
+
+
+class VerifyConfig(dg.Config):
+    """What to verify again."""
+
+    chain: str
+    first_day: str | None = None  # 2024-01-31; none: the chain's first
+    last_day: str | None = None  # none: today
+    proofs: list[str] = ["counted"]  # of nonce, balance, counted  # noqa: RUF012 - as Dagster's configs are written
+
+
+def _verify_job() -> dg.JobDefinition:
+    @dg.op(required_resource_keys={DATABASE, RESOURCE})
+    def verify_again(context: dg.OpExecutionContext, config: VerifyConfig) -> None:
+        """Hold what is stored against the proofs, mend what can be mended, take back what cannot."""
+        chains: Chains = getattr(context.resources, RESOURCE)
+        database: Database = getattr(context.resources, DATABASE)
+        first, last = chains.all_days(config.chain)
+        days = (
+            date.fromisoformat(config.first_day) if config.first_day else first,
+            date.fromisoformat(config.last_day) if config.last_day else last,
+        )
+        with sorted_for_dagster(), stop_requests() as stop:
+            proofs = [
+                proof
+                for kind in EVERY_KIND
+                for proof in chains.proofs(kind, config.chain, (days,), wanted=config.proofs, again=True)
+            ]
+            found = prove(proofs, database.store, should_stop=stop.is_set)
+        if found.stopped:
+            raise Stopped("stopped between two proofs: what they have shown so far stays")
+        context.add_output_metadata(
+            {
+                "mended_rows": found.mended_rows,
+                "contradictions": len(found.contradictions),
+                "first": dg.MetadataValue.json([*found.contradictions, *found.failed, *found.findings][:20]),
+            }
+        )
+        if found.contradictions or found.failed:
+            raise dg.Failure(
+                f"{len(found.contradictions)} contradictions are taken out of the coverage, {len(found.failed)} proofs could not be "
+                f"made; the first: {[*found.contradictions, *found.failed][0]}. Materialise the partitions of what is missing "
+                "again to read them anew.",
+                allow_retries=False,
+            )
+
+    @dg.job(
+        name="verify",
+        description="Holds a chain's past days against the proofs again, and mends what they contradict.",
+    )
+    def job() -> None:
+        verify_again()
+
+    return job
 
 
 def _sensor(

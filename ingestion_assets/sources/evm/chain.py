@@ -1,67 +1,43 @@
-"""Days and blocks of one chain: how far it is final, and which blocks a day holds.
+"""Days and blocks of one chain: how far it is to be read, and which blocks a day holds.
 
 Answers that can never change (the first block of a past day) are kept in `ops.block_times`. How far the
-chain is final is asked once in the life of a `Chain`, so that a run has one idea of what it wants.
+chain is to be read is asked once in the life of a `Chain`, so that a run has one idea of what it wants.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
+from typing import TypeVar
 
 from ingestion_assets.engine.coverage import Ranges, union
-from ingestion_assets.engine.errors import Transient
+from ingestion_assets.engine.errors import Misconfigured, Transient
+from ingestion_assets.engine.failover import Failover
 from ingestion_assets.engine.store import Store
 from ingestion_assets.sources.evm.config import Depth, Tag
-from ingestion_assets.sources.evm.records import Kind, Page
+from ingestion_assets.sources.evm.forks import Forks
+from ingestion_assets.sources.evm.provider import Header, Provider
+
+T = TypeVar("T")
 
 Days = tuple[date, date]  # first and last, inclusive
 
 EQUAL_TIMES = 100  # most blocks of one timestamp that we step over to find the first of a day
 
-
-class Provider(Protocol):
-    """A system that answers questions about one chain, in our terms."""
-
-    name: str
-
-    def page(
-        self, kind: Kind, address: str, lo: int, hi: int, *, page: int = 1, newest_first: bool = False
-    ) -> Page:
-        """Records of `address` in the blocks lo..hi, in block order."""
-        ...
-
-    def head(self) -> int:
-        """The newest block it shows."""
-        ...
-
-    def tagged(self, tag: str) -> int:
-        """The block its node gives this tag (`finalized`, `safe`)."""
-        ...
-
-    def block_before(self, moment: datetime) -> int | None:
-        """The last block not younger than `moment`; None where the chain begins later."""
-        ...
-
-    def time_of(self, block: int) -> datetime | None:
-        """When a block was made; None where it does not exist yet."""
-        ...
-
-    @property
-    def pages_per_window(self) -> int:
-        """Pages of one question that may be asked for by number."""
-        ...
+HEAD, TAG, TIME, BLOCK = "head", "finality tag", "block by time", "block"  # classes of questions
 
 
 class Chain:
-    """One chain as its provider shows it.
+    """One chain as its providers show it.
 
     Args:
         name: as in sources.yaml and in the partition keys.
+        chain_id: its number; a provider that serves another one is not listened to.
         start: its first day.
         finality: when a block counts as final.
-        provider: who is asked.
-        store: keeps what cannot change.
+        providers: who is asked, the most preferred first.
+        store: keeps what cannot change, and what was built upon.
+        follow_head: blocks are wanted before they are final.
+        systems: which of the providers, by name, are one system under several keys; default: none.
         now: the time of day.
     """
 
@@ -69,47 +45,108 @@ class Chain:
         self,
         name: str,
         *,
+        chain_id: int,
         start: date,
         finality: Tag | Depth,
-        provider: Provider,
+        providers: Failover[Provider],
         store: Store,
+        follow_head: bool = False,
+        systems: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.name = name
         self.start = start
-        self.provider = provider
+        self.providers = providers
+        self.forks = Forks(name, store, providers, self.known)
+        self._chain_id = chain_id
         self._finality = finality
         self._store = store
+        self._follow_head = follow_head
+        self._systems = dict(systems or {})
         self._now = now
         self._final: int | None = None
+        self._last = -1
+        self._heads: dict[str, int] = {}
+        self._known: set[str] = set()
         self._first_blocks: dict[date, int] = {}
         self._asking = threading.RLock()
+
+    def system(self, provider: str) -> str:
+        """The system behind a provider's name; two keys of one are no two witnesses."""
+        return self._systems.get(provider, provider)
 
     def final(self) -> int:
         """The last final block, -1 while there is none; also left in `ops.chains` for those who cannot ask."""
         with self._asking:
             if self._final is None:
-                self._final = self._ask_final()
+                self._final = self._look_around()
             return self._final
 
-    def _ask_final(self) -> int:
-        head = self.provider.head()
+    def renew(self) -> None:
+        """Look around anew if somebody has taken the chain back since: what was known of it is not true any more."""
+        with self._asking:
+            if self._final is not None and self.forks.is_outdated():
+                self._final = None
+                self._heads.clear()
+                self._first_blocks.clear()
+
+    def last(self) -> int:
+        """The last block that is wanted: the last final one, or the newest one where the head is followed."""
+        self.final()
+        return self._last
+
+    def _look_around(self) -> int:
+        """Ask how far the chain is, and whether what we have built upon is still there."""
+        head = self.ask(self._see_head, about=HEAD)
         match self._finality:
             case Depth(depth=depth):
                 final = max(-1, head - depth)
             case Tag(tag=tag):
-                final = min(
-                    head, self.provider.tagged(tag)
-                )  # a node that has just moved may know a tag above its head
+                # a node that has just moved may know a tag above its head
+                final = min(head, self.ask(lambda one: one.tagged(tag), about=TAG))
         self._store.transaction(lambda c: c.execute(_SAW, [self.name, head, final]))
+        self._last = head if self._follow_head else final
+        # Noted before anything is read: a reorganisation from here on is one that the next run finds.
+        self.forks.settle(self._last, unfinal=range(final + 1, self._last + 1))
         return final
 
+    def known(self, provider: Provider) -> Provider:
+        """The provider, once it has said that it serves this chain.
+
+        Raises:
+            Misconfigured: it serves another one.
+        """
+        with self._asking:
+            if provider.name not in self._known:
+                found = provider.chain_id()
+                if found not in (None, self._chain_id):
+                    raise Misconfigured(
+                        f"chains.{self.name}: the provider {provider.name} serves chain {found}, not {self._chain_id}: "
+                        "correct its url, or chain_id"
+                    )
+                self._known.add(provider.name)
+        return provider
+
+    def ask(self, question: Callable[[Provider], T], *, about: str, but: Collection[str] = ()) -> T:
+        """Ask the providers, in order of preference and but for those named, until one answers."""
+        return self.providers.ask(lambda one: question(self.known(one)), about=about, but=but)
+
+    def _see_head(self, provider: Provider) -> int:
+        self._heads[provider.name] = head = provider.head()
+        return head
+
+    def reach(self, provider: Provider, wanted: int) -> int:
+        """How far a provider can answer: its own head, asked again when it was behind what is wanted."""
+        with self._asking:
+            if self._heads.get(provider.name, -1) < wanted:
+                self._see_head(self.known(provider))
+            return self._heads[provider.name]
+
     def blocks(self, days: Days) -> Ranges:
-        """The final blocks of these days, which is nothing for days before the chain or after its head."""
+        """The blocks of these days as far as they are wanted: nothing for days before the chain or after its head."""
         first, last = days
-        final = self.final()
         lo = self.first_block(max(first, self.start))
-        hi = min(self.first_block(last + timedelta(days=1)) - 1, final)
+        hi = min(self.first_block(last + timedelta(days=1)) - 1, self.last())
         return union([(lo, hi)])
 
     def first_block(self, day: date) -> int:
@@ -127,7 +164,7 @@ class Chain:
     def _look_up(self, day: date) -> int:
         midnight = datetime.combine(day, datetime.min.time(), UTC)
         if midnight > self._now():
-            return self.final() + 1  # no chain runs ahead of the clock
+            return self.last() + 1  # no chain runs ahead of the clock
         block = self._find_first(midnight)
         if block <= self.final():
             self._store.transaction(lambda c: c.execute(_REMEMBER, [self.name, day, block]))
@@ -139,31 +176,34 @@ class Chain:
         Chains may give several blocks one timestamp, and an explorer then names any of them: so the
         found block is looked at, and the search goes on while it is still too old.
         """
-        before = self.provider.block_before(midnight - timedelta(seconds=1))
+        moment = midnight - timedelta(seconds=1)
+        before = self.ask(lambda one: one.block_before(moment), about=TIME)
         block = 0 if before is None else before + 1
         for _ in range(EQUAL_TIMES):
-            made_at = self.provider.time_of(block)
-            if made_at is None and block <= self.final():
-                raise Transient(
-                    f"{self.name}: {self.provider.name} does not show block {block}, which is final"
-                )
-            if made_at is None or made_at >= midnight:
+            header = self.header(block)
+            if header is None and block <= self.last():
+                raise Transient(f"{self.name}: no provider shows block {block}, which exists")
+            if header is None or header.time >= midnight:
                 return block
             block += 1
         raise Transient(
-            f"{self.name}: {self.provider.name} gives no usable first block for {midnight:%Y-%m-%d}: "
-            f"it names block {before} as the last one before, yet {EQUAL_TIMES} blocks after it are older too"
+            f"{self.name}: no provider gives a usable first block for {midnight:%Y-%m-%d}: "
+            f"block {before} is said to be the last one before, yet {EQUAL_TIMES} blocks after it are older too"
         )
+
+    def header(self, block: int) -> Header | None:
+        """What identifies a block; None where it does not exist (yet)."""
+        return self.ask(lambda one: one.header(block), about=BLOCK)
 
     def days_of(self, ranges: Ranges) -> list[Days]:
         """The days that these blocks fall on, one span for each range. Asks for the time of both ends."""
         return [(self._day(lo), self._day(hi)) for lo, hi in ranges]
 
     def _day(self, block: int) -> date:
-        made_at = self.provider.time_of(block)
-        if made_at is None:
-            raise Transient(f"{self.name}: {self.provider.name} does not show block {block}")
-        return made_at.date()
+        header = self.header(block)
+        if header is None:
+            raise Transient(f"{self.name}: no provider shows block {block}")
+        return header.time.date()
 
 
 _SAW = """

@@ -1,29 +1,22 @@
 """What people type about chains: the section `chains` of sources.yaml."""
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    HttpUrl,
     StringConstraints,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-
-class Section(BaseModel):
-    """A part of sources.yaml: nothing in it is ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-Whole = Annotated[int, Field(strict=True)]  # YAML knows its numbers: 1, and neither yes nor "1"
+from ingestion_assets.sources.evm.provider import ALL
+from ingestion_assets.sources.evm.providers import AnyProvider
+from ingestion_assets.sources.evm.section import Section, Whole
 
 
 class Tag(Section):
@@ -52,30 +45,19 @@ def _one_of_both(value: object, choose: ValidatorFunctionWrapHandler) -> "Tag | 
 Finality = Annotated[Tag | Depth, WrapValidator(_one_of_both)]
 
 
-class EtherscanProvider(Section):
-    """An explorer that speaks the Etherscan V2 API. https://docs.etherscan.io/etherscan-v2"""
-
-    kind: Literal["etherscan"]
-    url: HttpUrl = HttpUrl("https://api.etherscan.io/v2/api")
-    key_env: str | None = None  # name of the environment variable that holds the API key
-    requests_per_second: Annotated[float, Field(gt=0, le=1000)] | None = None
-    requests_per_day: Annotated[Whole, Field(gt=0)] | None = None
-    page_size: Annotated[Whole, Field(ge=2, le=10_000)] = 1_000  # the free plan gives no more
-    result_window: Annotated[Whole, Field(ge=2)] = 10_000  # page × offset may not pass it
-    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    read_ahead: Annotated[Whole, Field(ge=0, le=100)] = 1  # pages; so many a crash makes us fetch again
-    attempts: Annotated[Whole, Field(ge=1, le=20)] = 5  # of one question, before the run's own retries
-
-
 def _lower(address: str) -> str:
     return address.lower()
 
 
 Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$"), AfterValidator(_lower)]
+Token = Annotated[str, StringConstraints(pattern=r"^(0x[0-9a-fA-F]{40}|\*)$"), AfterValidator(_lower)]
 
 
 def _once_each(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(addresses))
+
+
+Proof = Literal["nonce", "balance", "counted"]
 
 
 class ChainConfig(Section):
@@ -84,9 +66,57 @@ class ChainConfig(Section):
     chain_id: Annotated[Whole, Field(gt=0)]
     start: date  # first day of the partitions
     finality: Finality = Tag(tag="finalized")
-    providers: Annotated[tuple[EtherscanProvider, ...], Field(min_length=1, max_length=1)]
+    follow_head: Annotated[bool, Field(strict=True)] = (
+        False  # read unfinal blocks too, and replace what a reorganisation takes back
+    )
+    providers: Annotated[tuple[AnyProvider, ...], Field(min_length=1)]  # in order of preference
     sync_seconds: Annotated[Whole, Field(ge=5)] = 30  # least time between two looks of the sensor
     addresses: Annotated[tuple[Address, ...], AfterValidator(_once_each)] = ()
+    tokens: Annotated[tuple[Token, ...], AfterValidator(_once_each)] = ()  # or "*": every token
+    proofs: Annotated[tuple[Proof, ...], AfterValidator(_once_each)] = ()  # asked for after each run
+
+    def named(self) -> list[tuple[str, AnyProvider, str | None]]:
+        """Each provider once for each of its keys: its name, what was typed, and the variable that holds the key.
+
+        The second of one name, or the second key, is called name-2.
+        """
+        found: list[tuple[str, AnyProvider, str | None]] = []
+        seen: dict[str, int] = {}
+        for provider in self.providers:
+            for variable in provider.key_env or (None,):
+                base = provider.name or provider.kind
+                seen[base] = number = seen.get(base, 0) + 1
+                found.append((base if number == 1 else f"{base}-{number}", provider, variable))
+        return found
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        names = [name for name, *_ in self.named()]
+        twins = {name for name in names if names.count(name) > 1}
+        typed = [provider.name for provider in self.providers if provider.name is not None]
+        twins |= {name for name in typed if typed.count(name) > 1}
+        if twins:
+            raise PydanticCustomError(
+                "combination",
+                "two providers are called {twins}: give one of them a name of its own",
+                {"twins": ", ".join(sorted(twins))},
+            )
+        if self.tokens and not any(provider.is_node for provider in self.providers):
+            raise PydanticCustomError(
+                "combination", "whole tokens are read from logs: add a provider of kind rpc, or remove tokens"
+            )
+        if ALL in self.tokens and len(self.tokens) > 1:
+            raise PydanticCustomError("combination", '"*" is every token already: name no other beside it')
+        if "counted" in self.proofs and len({one.system for one in self.providers}) == 1:
+            raise PydanticCustomError(
+                "combination",
+                "counted asks a second system, and a second key is none: name another provider, or remove it",
+            )
+        if {"nonce", "balance"} & set(self.proofs) and not any(one.is_node for one in self.providers):
+            raise PydanticCustomError(
+                "combination", "nonce and balance ask a node: add a provider of kind rpc, or remove them"
+            )
+        return self
 
 
 ChainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]

@@ -78,29 +78,54 @@ def word(value: str, name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def token(symbol: str | None, decimals: str | None) -> str:
-    """log_index (unknown), token_symbol, token_decimals. Anybody can make a token that says odd things of itself."""
+    """token_symbol, token_decimals. Anybody can make a token that says odd things of itself."""
     is_sane = decimals and INTEGER.fullmatch(decimals) and int(decimals) <= UINT8
-    return f"{NULL}\t{copy_text.text(symbol).decode()}\t{decimals if is_sane else NULL}"
+    return f"{copy_text.text(symbol).decode()}\t{decimals if is_sane else NULL}"
+
+
+# What explorers do not list as an internal transaction: code that runs in the caller's own name moves nothing, though
+# some repeat the value of the call around it, and rewards are of no transaction.
+UNLISTED = frozenset({"delegatecall", "staticcall", "reward"})
+MOVING = frozenset({"call", "callcode"})  # listed where they carry value
+
+
+@lru_cache(maxsize=4096)
+def call_type(kind: str, call: str | None = None) -> str:
+    """The type of an internal transaction in our words, from a trace's type and, for calls, its callType."""
+    name = word(call or kind, "type") if word(kind, "type") == "call" else word(kind, "type")
+    return "selfdestruct" if name == "suicide" else name
+
+
+@lru_cache(maxsize=4096)
+def when(chain: str, block: int, seconds: int) -> bytes:
+    """The columns chain, block_number and block_time. Many records share a block."""
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise Unreadable(f"timeStamp is no time: {seconds}") from error
+    return f"{chain}\t{block}\t{moment.isoformat()}\t".encode()
 
 
 @lru_cache(maxsize=4096)
 def block_and_time(chain: str, block: str, timestamp: str) -> tuple[bytes, int]:
-    """The columns chain, block_number and block_time, and the block. Many records share a block."""
+    """The columns chain, block_number and block_time, and the block."""
     number = int(integer(block, "blockNumber"))
-    try:
-        moment = datetime.fromtimestamp(int(integer(timestamp, "timeStamp")), UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise Unreadable(f"timeStamp is no time: {timestamp[:40]!r}") from error
-    return f"{chain}\t{number}\t{moment.isoformat()}\t".encode(), number
+    return when(chain, number, int(integer(timestamp, "timeStamp"))), number
 
 
-class _Position(msgspec.Struct, rename="camel"):
-    block_number: str
+class _Position(msgspec.Struct):
+    text: str = msgspec.field(name="blockNumber", default="")
+    number: int = msgspec.field(name="block_number", default=-1)
+
+
+_position = msgspec.json.Decoder(_Position)
 
 
 def position(raw: msgspec.Raw) -> int | None:
     """The block of a record that could not be read, if at least that can be."""
     try:
-        return int(integer(msgspec.json.decode(raw, type=_Position).block_number, "blockNumber"))
+        found = _position.decode(raw)
+        block = int(integer(found.text, "blockNumber")) if found.text else found.number
     except (msgspec.DecodeError, UnicodeError, Unreadable):
         return None
+    return block if block >= 0 else None

@@ -1,166 +1,101 @@
-"""How a record of an explorer becomes a row: checked, given its identity, written as COPY text.
+"""What a kind of record is, and how a page of it becomes rows: the same for every provider.
 
-Records are JSON objects whose values are all strings; the fields are those of
-https://docs.etherscan.io/api-reference/endpoint/txlist, …/txlistinternal and …/tokentx. A record that does
-not pass is rejected with the reason and does not stop the page.
+Belongs here: identity, ordinals and COPY text. How a provider writes its records down is known where it is asked
+(`providers`, `node`); what it gives arrives here as `Row`s.
 
-This is the path that every record takes, so it works on bytes and looks at each field once: a natural key is
-right when, with every hexadecimal digit replaced by 0, it equals the shape of its kind.
+Identity does not depend on the provider: it is the hash of the natural key, in lower case, and of the ordinal among
+rows that are equal in it. The same block, read from whatever source, has the same ids.
 """
 
 import hashlib
+from binascii import hexlify
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
-from ingestion_assets.engine import rows as copy_text
-from ingestion_assets.engine.errors import SchemaDrift, Transient
 from ingestion_assets.engine.stream import Rejected, Rows
 from ingestion_assets.sources.evm import tables
-from ingestion_assets.sources.evm.fields import (
-    ADDRESS,
-    HASH,
-    INDEX,
-    NULL,
-    Unreadable,
-    address_or_null,
-    block_and_time,
-    fits_uint256,
-    flag,
-    integer,
-    matching,
-    position,
-    token,
-    uint256,
-    word,
-)
 
-HEX_TO_0 = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
 HASH_SHAPE = b"0x" + b"0" * 64
 ADDRESS_SHAPE = b"0x" + b"0" * 40
-# A short page whose size is a round number may have been cut at a cap we do not know of, so it is not taken as the last.
-ROUND = 10
-DRIFT = 3  # a page of so many records, none of which can be read, is not a run of bad records
+FIRST = b"\t0\t"  # ordinal
 
 
-class Record(msgspec.Struct, rename="camel", gc=False):
-    """What all kinds share."""
+class Row(msgspec.Struct, frozen=True, gc=False):
+    r"""A record on its way to becoming a row: all but its ordinal and the id that follows from that.
 
-    block_number: str
-    time_stamp: str
-    hash: str
-    from_: str = msgspec.field(name="from")
-    to: str
-    value: str
-    contract_address: str
+    Every part but the first two is COPY text (escaped, `\N` for NULL), so that a row is written by joining them:
+    `when`, `key`, tab, ordinal, tab, `attributes`, `payload`, tab, id, newline.
 
-    def key(self) -> str:
-        """The columns of the natural key."""
-        return f"{self.hash}\t{self.from_}\t{self.to}\t{self.value}"
+        when        b"base\t1234567\t2024-01-01T00:00:00+00:00\t"       chain, block_number, block_time
+        key         b"0x…hash\t0x…from\t0x…to\t0x…token\t5000000"       lower case; token only where the kind has one;
+                                                                    a creation has \N for `to`; no tab at the end
+        attributes  b"\\N\tUSD\t6\tetherscan\t"                       the table's columns from after `ordinal` up to and with
+                                                                    `provider`, and a tab at the end
+        payload     b'{"blockNumber":"1234567",…}'                   see `engine.rows.payload`
 
-    def attributes(self) -> str:
-        """The columns after the ordinal, up to provider."""
-        raise NotImplementedError
+    `identity` is `kind.identity(key, attributes)`. `block` is the number in `when`.
 
-
-class Transaction(Record):
-    """A record of txlist."""
-
-    transaction_index: str
-    nonce: str
-    gas_used: str
-    gas_price: str
-    is_error: str
-    status: str = msgspec.field(name="txreceipt_status")
-
-    def attributes(self) -> str:
-        """The columns after the ordinal. Before Byzantium there was no receipt status, only isError."""
-        status = flag(self.status, "txreceipt_status") if self.status else "t"
-        succeeded = flag(self.is_error, "isError") == "f" and status == "t"
-        return (
-            f"{integer(self.transaction_index, 'transactionIndex', INDEX)}\t{address_or_null(self.contract_address)}\t"
-            f"{integer(self.nonce, 'nonce') if self.nonce else NULL}\t{integer(self.gas_used, 'gasUsed')}\t"
-            f"{uint256(self.gas_price, 'gasPrice')}\t{'t' if succeeded else 'f'}"
-        )
-
-
-class InternalTransaction(Record):
-    """A record of txlistinternal, asked by address."""
-
-    type: str
-    is_error: str
-    trace_id: str = ""
-
-    def attributes(self) -> str:
-        """The columns after the ordinal."""
-        return (
-            f"{word(self.type, 'type')}\t{address_or_null(self.contract_address)}\t{flag(self.is_error, 'isError')}\t"
-            f"{word(self.trace_id, 'traceId') if self.trace_id else NULL}"
-        )
-
-
-class TokenTransfer(Record):
-    """A record of tokentx. It has no log index; `contract_address` is the token."""
-
-    token_symbol: str | None = None
-    token_decimal: str | None = None
-
-    def key(self) -> str:
-        """The columns of the natural key."""
-        return f"{self.hash}\t{self.from_}\t{self.to}\t{self.contract_address}\t{self.value}"
-
-    def attributes(self) -> str:
-        """The columns after the ordinal."""
-        return token(self.token_symbol, self.token_decimal)
-
-
-class Row(NamedTuple):
-    """A record on its way to becoming a row: all but its ordinal and the id that follows from that.
-
-    A tuple, because a million of them are made in the time that a dataclass takes for a third.
+    Made in a quarter of a NamedTuple's time, and the garbage collector need not look at any of them.
     """
 
     block: int
     identity: bytes
-    when: bytes  # chain, block_number, block_time
-    key: bytes  # the natural key
-    attributes: bytes  # the columns after the ordinal, up to provider
-    payload: bytes | msgspec.Raw  # the record as received; a view of the answer unless it had to be mended
+    when: bytes
+    key: bytes
+    attributes: bytes
+    payload: bytes | msgspec.Raw  # a view of the answer unless it had to be mended
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """The records of one answer, in block order; newest first if they were asked for like that.
 
-    `bad` holds each rejected record with the number of good ones before it. `is_last` says that the range
-    has nothing more after this page.
+    `bad` holds each rejected record with the number of good ones before it. `is_last` says that the range has
+    nothing more after this page. `left_out` records were read and are, on purpose, no rows (calls that move nothing,
+    for example); `reach` is the block in which the answer ends where such a record is its last. `doubt` is the
+    provider's own word that these may not be all.
     """
 
     good: Sequence[Row]
     bad: Sequence[tuple[int, Rejected]]
     is_last: bool
+    left_out: int = 0
+    reach: int = -1
+    doubt: str | None = None
+
+    @classmethod
+    def empty(cls) -> "Page":
+        """Nothing, and nothing after it."""
+        return cls((), (), is_last=True)
 
     @property
     def size(self) -> int:
-        """Records, good and bad."""
-        return len(self.good) + len(self.bad)
+        """Records: good, bad, and left out."""
+        return len(self.good) + len(self.bad) + self.left_out
 
     @property
     def last_block(self) -> int:
-        """The block in which the page ends."""
-        return self.good[-1].block
+        """The block in which the page ends; -1 where no record says so."""
+        return max(self.reach, self.good[-1].block if self.good else -1)
 
     def before(self, block: int) -> "Page":
         """The part of the page that lies before a block."""
         cut = bisect_left(self.good, block, key=lambda row: row.block)
-        return Page(
-            self.good[:cut], [bad for bad in self.bad if _lies_before(block, cut, *bad)], is_last=False
-        )
+        bad = [bad for bad in self.bad if _lies_before(block, cut, *bad)]
+        return Page(self.good[:cut], bad, is_last=False, doubt=self.doubt)
+
+    def since(self, block: int) -> "Page":
+        """The rest of the page: what `before` leaves."""
+        cut = bisect_left(self.good, block, key=lambda row: row.block)
+        bad = [
+            (max(0, at - cut), letter) for at, letter in self.bad if not _lies_before(block, cut, at, letter)
+        ]
+        return Page(self.good[cut:], bad, self.is_last, reach=self.reach, doubt=self.doubt)
 
     @staticmethod
     def join(pages: Sequence["Page"]) -> "Page":
@@ -170,7 +105,20 @@ class Page:
         for page in pages:
             bad += [(len(good) + at, letter) for at, letter in page.bad]
             good += page.good
-        return Page(good, bad, pages[-1].is_last)
+        return Page(
+            good,
+            bad,
+            pages[-1].is_last,
+            left_out=sum(page.left_out for page in pages),
+            reach=max(page.reach for page in pages),
+            doubt=next((page.doubt for page in pages if page.doubt), None),
+        )
+
+    def reversed(self) -> "Page":
+        """The same records in the opposite order."""
+        total = len(self.good)
+        bad = [(total - at, letter) for at, letter in reversed(self.bad)]
+        return Page(self.good[::-1], bad, self.is_last, self.left_out, self.reach, self.doubt)
 
     def shared(self, other: "Page") -> "Page":
         """The rows that both readings of one question show, each as often as the reading that shows it less."""
@@ -180,7 +128,7 @@ class Page:
             if left[row.identity] > 0:
                 left[row.identity] -= 1
                 good.append(row)
-        return Page(good, self.bad, is_last=False)
+        return Page(good, self.bad, is_last=False, doubt=self.doubt)
 
     def rejected(self) -> tuple[Rejected, ...]:
         """The records that cannot become rows."""
@@ -190,14 +138,28 @@ class Page:
         """COPY text. The page must hold whole blocks only: ordinals count the equals of a transaction."""
         seen: dict[bytes, int] = {}
         parts: list[bytes | msgspec.Raw] = []
+        add, blake2b, has_twins = parts.extend, hashlib.blake2b, kind.has_twins
+        # Every record passes here: written for speed, see benchmarks/logs.md.
         for row in self.good:
-            ordinal = seen.get(row.identity, 0)
-            if kind.has_twins:
-                seen[row.identity] = ordinal + 1
-            number = b"\t%d\t" % ordinal
-            identity = hashlib.blake2b(row.identity + number, digest_size=16).hexdigest().encode()
-            parts += (row.when, row.key, number, row.attributes, row.payload, b"\t", identity, b"\n")
+            identity, number = row.identity, FIRST
+            if has_twins:
+                if ordinal := seen.get(identity, 0):
+                    number = b"\t%d\t" % ordinal
+                seen[identity] = ordinal + 1
+            name = hexlify(blake2b(identity + number, digest_size=16).digest())
+            add((row.when, row.key, number, row.attributes, row.payload, b"\t", name, b"\n"))
         return Rows(kind.table, b"".join(parts), len(self.good))
+
+    def ids(self, kind: "Kind") -> list[str]:
+        """The id of each row, 32 hexadecimal digits, in the order of the rows, as `rows` writes it."""
+        seen: Counter[bytes] = Counter()
+        found: list[str] = []
+        for row in self.good:
+            # Written out here and in `rows`, which every record passes: a call would cost it a twentieth of its time.
+            number = b"\t%d\t" % seen[row.identity]
+            found.append(hashlib.blake2b(row.identity + number, digest_size=16).hexdigest())
+            seen[row.identity] += kind.has_twins
+        return found
 
 
 def _lies_before(block: int, cut: int, at: int, letter: Rejected) -> bool:
@@ -207,138 +169,55 @@ def _lies_before(block: int, cut: int, at: int, letter: Rejected) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of record: how it is asked for, and how it is read."""
+    """One kind of record, whoever gives it."""
 
     name: str
-    action: str
     table: sa.Table
-    decoder: "msgspec.json.Decoder[Record]"
     shape: bytes  # of the hexadecimal columns of a natural key, with every digit replaced by 0
     identity: Callable[[bytes, bytes], bytes]  # of natural key and attributes
     has_twins: bool = (
         True  # several equal ones may be real; if not, a repeated one was listed twice by mistake
     )
-
-    def page(
-        self,
-        records: Sequence[msgspec.Raw],
-        *,
-        chain: str,
-        provider: str,
-        address: str,
-        blocks: tuple[int, int],
-        asked: int,
-        newest_first: bool = False,
-    ) -> Page:
-        """Read the records of one answer.
-
-        Args:
-            records: as received.
-            chain: its name, for the column.
-            provider: its name, for the column.
-            address: the watched account; a record that does not name it is rejected.
-            blocks: the range that was asked for.
-            asked: how many records were asked for.
-            newest_first: the order that was asked for.
-
-        Raises:
-            Transient: the records are out of order, or lie outside of the range.
-            SchemaDrift: not one of them can be read.
-        """
-        good: list[Row] = []
-        bad: list[tuple[int, Rejected]] = []
-        owner = address.encode()
-        after = f"\t{provider}\t"
-        misshapen = 0
-        for raw in records:
-            try:
-                record = self.decoder.decode(raw)
-                key = record.key().encode().lower()
-                attributes = (record.attributes() + after).encode()
-                if not self._is_sound(key):
-                    key = _mended_key(record)
-                if owner not in key and owner not in attributes.lower():
-                    raise Unreadable("it names another account than the one that was asked for")
-                when, block = block_and_time(chain, record.block_number, record.time_stamp)
-                received = bytes(raw)
-                payload = copy_text.payload(received)
-            except (Unreadable, msgspec.DecodeError, UnicodeError, RecursionError) as error:
-                bad.append((len(good), Rejected(bytes(raw), str(error), position(raw))))
-                misshapen += not isinstance(error, Unreadable)
-                continue
-            view = raw if payload is received else payload  # a view costs no memory of its own
-            good.append(Row(block, self.identity(key, attributes), when, key, attributes, view))
-        is_last = len(records) < asked and (not records or len(records) % ROUND != 0)
-        # A page that is not the last one must name a block from which to go on, so it cannot be all bad either.
-        if bad and not good and (misshapen >= DRIFT or not is_last):
-            raise SchemaDrift(
-                f"none of {len(bad)} {self.action} records can be read; the first: {bad[0][1].reason}"
-            )
-        _check_order([row.block for row in good], blocks, newest_first=newest_first)
-        return Page(good, bad, is_last)
-
-    def _is_sound(self, key: bytes) -> bool:
-        value = key[len(self.shape) :]
-        return (
-            key.translate(HEX_TO_0).startswith(self.shape)
-            and key.count(b"0x") == self.shape.count(b"0x")
-            and value.isdigit()
-            and fits_uint256(value)
-            and (value[0] != ord("0") or len(value) == 1)
-        )
+    subject_columns: tuple[str, ...] = (
+        "from_address",
+        "to_address",
+        "contract_address",
+    )  # who is asked about
 
 
 def _shape(addresses: int) -> bytes:
     return HASH_SHAPE + b"\t" + (ADDRESS_SHAPE + b"\t") * addresses
 
 
-KINDS = (
-    Kind(
-        "transactions",
-        "txlist",
-        tables.transactions,
-        msgspec.json.Decoder(Transaction),
-        _shape(2),
-        lambda key, _attributes: key.partition(b"\t")[0],  # a transaction is its hash
-        has_twins=False,
-    ),
-    Kind(
-        "internal_transactions",
-        "txlistinternal",
-        tables.internal_transactions,
-        msgspec.json.Decoder(InternalTransaction),
-        _shape(2),
-        lambda key, attributes: (
-            key + b"\t" + b"\t".join(attributes.split(b"\t", 2)[:2]).lower()
-        ),  # type, contract
-    ),
-    Kind(
-        "token_transfers",
-        "tokentx",
-        tables.token_transfers,
-        msgspec.json.Decoder(TokenTransfer),
-        _shape(3),
-        lambda key, _attributes: key,
-    ),
+TRANSACTIONS = Kind(
+    "transactions",
+    tables.transactions,
+    _shape(2),
+    lambda key, _attributes: key.partition(b"\t")[0],  # a transaction is its hash
+    has_twins=False,
+)
+INTERNAL_TRANSACTIONS = Kind(
+    "internal_transactions",
+    tables.internal_transactions,
+    _shape(2),
+    lambda key, attributes: (
+        key + b"\t" + b"\t".join(attributes.split(b"\t", 2)[:2]).lower()
+    ),  # type, contract
+)
+TOKEN_TRANSFERS = Kind(
+    "token_transfers",
+    tables.token_transfers,
+    _shape(3),
+    lambda key, _attributes: key,
+    subject_columns=("from_address", "to_address"),
+)
+ERC20_TRANSFERS = Kind(
+    "erc20_transfers",
+    tables.erc20_transfers,
+    _shape(3),
+    lambda key, _attributes: key,  # the same transfer has the same id as in token_transfers
+    subject_columns=("token_address",),
 )
 
-
-def _check_order(found: list[int], asked: tuple[int, int], *, newest_first: bool) -> None:
-    if not found:
-        return
-    ordered = sorted(found, reverse=newest_first)
-    if found != ordered:
-        raise Transient("the records are not in the order that was asked for")
-    lo, hi = min(found[0], found[-1]), max(found[0], found[-1])
-    if lo < asked[0] or hi > asked[1]:
-        raise Transient(f"the records are of the blocks {lo}..{hi}, asked for were {asked[0]}..{asked[1]}")
-
-
-def _mended_key(record: Record) -> bytes:
-    """The key of a record that is not of the usual shape: the legal exceptions, or the reason against it."""
-    columns = [matching(HASH, record.hash, "hash"), matching(ADDRESS, record.from_, "from")]
-    columns.append(address_or_null(record.to, "to"))
-    if isinstance(record, TokenTransfer):
-        columns.append(matching(ADDRESS, record.contract_address, "contractAddress"))
-    columns.append(uint256(record.value, "value"))
-    return "\t".join(columns).encode()
+KINDS = (TRANSACTIONS, INTERNAL_TRANSACTIONS, TOKEN_TRANSFERS)  # of watched accounts
+EVERY_KIND = (*KINDS, ERC20_TRANSFERS)

@@ -86,6 +86,16 @@ token_transfers = _table(
     "ERC-20 transfers from or to watched accounts.",
 )
 
+erc20_transfers = _table(
+    "evm_erc20_transfers",
+    _movement(sa.Column("token_address", sa.Text, nullable=False)),
+    [
+        sa.Column("log_index", sa.Integer, nullable=False),
+        sa.Column("block_hash", sa.Text, nullable=False),
+    ],
+    "Every ERC-20 transfer of the watched tokens, from logs.",
+)
+
 chains = sa.Table(
     "chains",
     metadata,
@@ -105,4 +115,67 @@ block_times = sa.Table(
     sa.Column("block", sa.BigInteger, nullable=False),
     schema="ops",
     comment="The first block of each UTC day that was ever needed; final, so it never changes.",
+)
+
+headers = sa.Table(
+    "headers",
+    metadata,
+    sa.Column("chain", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("parent_hash", sa.Text, nullable=False),
+    schema="ops",
+    comment="Blocks we have built upon: all of the unfinal ones, and the last one of each run. A reorganisation is found here.",
+)
+
+reorgs = sa.Table(
+    "reorgs",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("chain", sa.Text, nullable=False),
+    sa.Column("fork", sa.BigInteger, nullable=False, comment="the last block that both have"),
+    sa.Column("head", sa.BigInteger, nullable=False, comment="the highest block we had built upon"),
+    sa.Column("old_hash", sa.Text, nullable=False, comment="of that block, as we knew it"),
+    sa.Column(
+        "new_hash", sa.Text, nullable=True, comment="as it is now; null where the chain ends before it"
+    ),
+    sa.Column("streams", sa.Integer, nullable=False, comment="that had read beyond the fork"),
+    sa.Column("noticed_at", TIME, nullable=False, server_default=sa.text("now()")),
+    sa.Index("reorgs_by_chain", "chain", "fork"),
+    schema="ops",
+    comment="Reorganisations that reached what was stored. What lies beyond the fork is read again.",
+)
+
+branches = sa.Table(
+    "branches",
+    metadata,
+    sa.Column("chain", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
+    schema="ops",
+    comment="How often each chain was taken back: what was read before that is not committed after it.",
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("chain", sa.Text, primary_key=True),
+    sa.Column("token", sa.Text, primary_key=True),
+    sa.Column("symbol", sa.Text, nullable=True),
+    sa.Column("decimals", sa.Integer, nullable=True),
+    schema="ops",
+    comment="What token contracts say of themselves, for providers that give logs only.",
+)
+
+log_ranges = sa.Table(
+    "log_ranges",
+    metadata,
+    sa.Column("chain", sa.Text, primary_key=True),
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("filter", sa.Text, primary_key=True, comment="class of question"),
+    sa.Column("blocks", sa.BigInteger, nullable=False, comment="to ask for next"),
+    sa.Column("most_blocks", sa.BigInteger, nullable=True, comment="what it allows, as far as it said"),
+    sa.Column("most_logs", sa.BigInteger, nullable=True, comment="in one answer, as far as it said"),
+    sa.Column("updated_at", TIME, nullable=False, server_default=sa.text("now()")),
+    schema="ops",
+    comment="How many blocks one question for logs may span: learnt from refusals, kept for all runs.",
 )

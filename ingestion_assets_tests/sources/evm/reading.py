@@ -3,17 +3,20 @@
 import json
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 
 from ingestion_assets.engine import rows as copy_text
-from ingestion_assets.engine.coverage import Ranges
+from ingestion_assets.engine.coverage import Ranges, union
+from ingestion_assets.engine.failover import Failover
 from ingestion_assets.engine.http import Client
+from ingestion_assets.engine.stream import Covered, Done
 from ingestion_assets.sources.evm.chain import Chain
 from ingestion_assets.sources.evm.config import Depth
-from ingestion_assets.sources.evm.etherscan import Etherscan
+from ingestion_assets.sources.evm.providers.etherscan import Etherscan
 from ingestion_assets.sources.evm.records import KINDS
+from ingestion_assets.sources.evm.streams import History
 
 ALL_DAYS = ((date(2024, 1, 1), date(2024, 1, 10)),)
 NOON = datetime(2024, 1, 10, 12, tzinfo=UTC)
@@ -34,32 +37,58 @@ def explorer_at(
 ):
     """The explorer of a test server, asked without waiting between attempts."""
     client = _client(upstream.url, attempts, timeout)
-    return Etherscan(client, name, chain_id, page_size=page_size, result_window=window)
-
-
-def chain_at(upstream, store, *, name="base", finality=None, now=NOON, start=date(2024, 1, 1), **options):
-    """A chain of a test server, with its days and blocks."""
-    return Chain(
-        name,
-        start=start,
-        finality=finality or Depth(depth=0),
-        provider=explorer_at(upstream, name=name, **options),
-        store=store,
-        now=lambda: now,
+    return Etherscan(
+        client, name="etherscan", chain=name, chain_id=chain_id, page_size=page_size, result_window=window
     )
 
 
-@dataclass
-class Blocks:
-    """A chain that wants these blocks, whatever the days."""
+def chain_of(providers, store, *, name="base", chain_id=1, finality=None, now=NOON, **options):
+    """A chain as these providers show it, the most preferred first. By default every block that is shown is final."""
+    return Chain(
+        name,
+        chain_id=chain_id,
+        start=options.pop("start", date(2024, 1, 1)),
+        finality=finality or Depth(depth=0),
+        providers=Failover(store, name, providers),
+        store=store,
+        now=lambda: now,
+        **options,
+    )
 
-    provider: object
-    wanted: Ranges
-    name: str = field(default="base")
 
-    def blocks(self, _days):
-        """The blocks, for a stream of one span of days."""
-        return self.wanted
+def chain_at(upstream, store, *, name="base", chain_id=1, finality=None, now=NOON, **options):
+    """A chain of a test server, with its days and blocks."""
+    provider = explorer_at(upstream, name=name, chain_id=chain_id, **options)
+    return chain_of([provider], store, name=name, chain_id=chain_id, finality=finality, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch(History):
+    """A history of these blocks, whatever the days."""
+
+    stretch: Ranges = ()
+
+    def wanted(self):
+        """The blocks."""
+        return self.stretch
+
+
+def stretch(providers, kind, addresses, wanted, store, **options):
+    """The stream of these accounts' blocks, as these providers show them."""
+    return Stretch(chain_of(providers, store, **options), kind, tuple(addresses), ALL_DAYS, wanted)
+
+
+def nothing_done(stream, covered=()):
+    """What a store says of a stream of which nothing is committed, or these blocks."""
+    return {key: Done(covered) for key in stream.keys}
+
+
+def covered_by(batches):
+    """The ranges that these batches make whole."""
+    return union((batch.mark.lo, batch.mark.hi) for batch in batches if isinstance(batch.mark, Covered))
+
+
+ACTIONS = dict(zip(KINDS, ("txlist", "txlistinternal", "tokentx"), strict=True))  # what explorers call them
 
 
 def same_but_confirmations(record):
@@ -77,7 +106,7 @@ def truth(chain, kind, *addresses, lo=0, hi=10**9):
     """What the chain holds of these accounts: a record that two of them share is there once."""
     whole = Counter()
     for address in addresses:
-        whole |= Counter(map(same_but_confirmations, chain.rows(kind.action, address, lo, hi)))
+        whole |= Counter(map(same_but_confirmations, chain.rows(ACTIONS[kind], address, lo, hi)))
     return whole
 
 

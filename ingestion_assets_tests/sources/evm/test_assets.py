@@ -13,8 +13,9 @@ from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.engine.stream import Batch, Covered, Evidence, Unproved
 from ingestion_assets.sandbox import explorer
-from ingestion_assets.sources.evm.assets import Chains
-from ingestion_assets.sources.evm.config import ChainConfig, EtherscanProvider
+from ingestion_assets.sources.evm.chains import Chains
+from ingestion_assets.sources.evm.config import ChainConfig
+from ingestion_assets.sources.evm.providers.etherscan import EtherscanProvider
 from ingestion_assets.sources.evm.records import KINDS
 from ingestion_assets.sources.evm.streams import stream_key
 from ingestion_assets_tests.sources.evm.reading import stored, truth
@@ -83,7 +84,7 @@ def commit(store, key, mark):
     class Marked:
         pass
 
-    Marked.key = key
+    Marked.keys = (key,)
     store.open(Marked).commit(Batch(mark))
 
 
@@ -146,10 +147,17 @@ def test_a_replay_of_the_first_days_is_pending_too(looking, store, head, connect
     assert looking().pending("base") == days(8)
 
 
-def test_a_new_account_beside_an_old_one_begins_today(looking, store):
-    """And does not ask for the days of the other again."""
-    read(looking(), store, 1, 10)
-    assert looking(addresses=(HUB, OTHER)).pending("base") == days(3)
+def test_a_new_account_begins_where_the_others_of_its_kind_do(looking, store, upstream, connection):
+    """And what is covered of them is not asked for again."""
+    read(looking(), store, 2, 10)
+    assert looking(addresses=(HUB, OTHER)).pending("base") == days(2, 3)
+    before = len(upstream.requests)
+    read(looking(addresses=(HUB, OTHER)), store, 2, 3)
+    asked = {seen.query.get("address") for seen in upstream.requests[before:]}
+    assert asked == {None, OTHER}
+    assert looking(addresses=(HUB, OTHER)).pending("base") == set()
+    for kind in KINDS:
+        assert stored(connection, kind) == truth(CHAIN, kind, HUB, OTHER, lo=36, hi=100)
 
 
 def test_unproved_gaps_are_not_asked_for_by_the_sync(looking, store, upstream):
@@ -195,7 +203,80 @@ def test_a_key_travels_on_the_wire_only(upstream, store):
     with closing(Chains(configs, {"SCAN_KEY": "hush"}, store)) as chains:
         chains.chain("base").final()
         assert upstream.requests[-1].query["apikey"] == "hush"
-        assert "hush" not in repr(chains.chain("base").provider)
+        assert "hush" not in repr(chains.providers("base"))
+
+
+def several(url, *providers, **chain):
+    """A chain with these providers at one server."""
+    given = [
+        {"kind": "etherscan", "url": f"{url}/v2/api", "attempts": 1, **provider} for provider in providers
+    ]
+    whole = config(url, [HUB]).model_dump() | {"providers": given} | chain
+    return ChainConfig.model_validate(whole)
+
+
+def test_two_keys_are_two_providers_and_two_of_a_kind_are_told_apart(upstream, store):
+    """Each with its own breaker and its own budget."""
+    keys = {"ONE": "hush1", "TWO": "hush2", "MINE": "hush3"}
+    configs = {
+        "base": several(
+            upstream.url,
+            {"key_env": ["ONE", "TWO"], "requests_per_second": 500},
+            {"key_env": "MINE", "name": "mine"},
+            {},
+        )
+    }
+    with closing(Chains(configs, keys, store)) as chains:
+        assert [one.name for one in chains.providers("base")] == [
+            "etherscan",
+            "etherscan-2",
+            "mine",
+            "etherscan-3",
+        ]
+        for one in chains.providers("base"):
+            one.head()
+        sent = [seen.query.get("apikey") for seen in upstream.requests]
+        assert sent == ["hush1", "hush2", "hush3", None]
+        assert (chains.used_today("base", "etherscan"), chains.used_today("base", "mine")) == (1, 0)
+
+
+def test_a_key_that_is_missing_leaves_its_provider_out_with_a_warning(upstream, store, caplog):
+    """As long as there are others; the names of these stay the same when it comes back."""
+    configs = {
+        "base": several(upstream.url, {"key_env": ["ONE", "TWO"]}, {"key_env": "MINE", "name": "mine"})
+    }
+    with closing(Chains(configs, {"TWO": "hush2"}, store)) as chains:
+        assert [one.name for one in chains.providers("base")] == ["etherscan-2"]
+        assert read(chains, store, 1, 10).tally.inserted
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [word for line in said for word in ("ONE", "TWO", "MINE") if word in line] == ["ONE", "MINE"]
+    assert all("chains.base: the variable" in line for line in said)
+    with (
+        closing(Chains(configs, {}, store)) as chains,
+        pytest.raises(Misconfigured, match=r"ONE.*; .*TWO.*; .*MINE"),
+    ):
+        chains.chain("base")
+
+
+def test_a_provider_of_another_chain_is_named_and_the_others_go_on(upstream, store, connection):
+    """What it says of its number is held against what sources.yaml says."""
+    configs = {"base": several(upstream.url, {"name": "astray"}, {"name": "right"})}
+    with closing(Chains(configs, {}, store)) as chains:
+        astray, _ = chains.providers("base")
+        astray.chain_id = lambda: 8453
+        assert not read(chains, store, 1, 10).unproved
+        states = {state.provider: state for state in chains.chain("base").providers.states()}
+    assert states["astray"].state == "open"
+    assert states["astray"].text == (
+        "chains.base: the provider astray serves chain 8453, not 1: correct its url, or chain_id"
+    )
+    assert states["right"].state == "closed"
+    for kind in KINDS:
+        assert stored(connection, kind) == truth(CHAIN, kind, HUB, hi=100)
+    with closing(Chains({"base": config(upstream.url, [HUB])}, {}, store)) as chains:
+        chains.providers("base")[0].chain_id = lambda: 8453
+        with pytest.raises(Misconfigured, match=r"no provider of base .* serves chain 8453, not 1"):
+            read(chains, store, 1, 10)
 
 
 def budget(store, key=None, **provider):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.errors import Transient
 from ingestion_assets.sandbox import explorer
-from ingestion_assets.sources.evm.chain import Chain
 from ingestion_assets.sources.evm.config import Depth, Tag
+from ingestion_assets.sources.evm.provider import Header
 from ingestion_assets.sources.evm.records import KINDS
-from ingestion_assets.sources.evm.streams import AccountHistory
-from ingestion_assets_tests.sources.evm.reading import ALL_DAYS, chain_at, stored, truth
+from ingestion_assets.sources.evm.streams import History
+from ingestion_assets_tests.sources.evm.reading import ALL_DAYS, NOON, chain_at, chain_of, stored, truth
 from ingestion_assets_tests.upstream import Head, Upstream, small_chain
 
 CHAIN = small_chain()
@@ -24,12 +24,13 @@ QUIET = date(2024, 1, 5)
 class Node:
     """A provider whose blocks have these times, in hours since 2024-01-01; it names the first of equal ones."""
 
-    name, pages_per_window = "node", 1
+    name, at_once = "node", None
 
     def __init__(self, *hours, head=None, tag=None):
         self.times = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in hours]
         self._head = len(hours) - 1 if head is None else head
         self._tag = tag
+        self.hidden = -1  # a block that is not shown
         self.asked = []
 
     def head(self):
@@ -48,20 +49,24 @@ class Node:
         older = [time for time in self.times if time <= moment]
         return self.times.index(older[-1]) if older else None
 
-    def time_of(self, block):
-        """When a block was made."""
+    def header(self, block):
+        """A block of the only branch there is."""
         self.asked.append(block)
-        return self.times[block] if block < len(self.times) else None
+        if block >= max(len(self.times), self._head + 1) or block == self.hidden:
+            return None
+        made_at = (
+            self.times[min(block, len(self.times) - 1)] if self.times else datetime(2024, 1, 1, tzinfo=UTC)
+        )
+        return Header(block, f"0x{block:064x}", f"0x{block - 1:064x}", made_at)
+
+    def chain_id(self):
+        """Of every chain here."""
+        return 1
 
 
-NOON = datetime(2024, 1, 10, 12, tzinfo=UTC)
-
-
-def chain(node, store, *, finality=None, now=NOON, name="base", start=date(2024, 1, 1)):
+def chain(node, store, **options):
     """A chain as this node shows it."""
-    return Chain(
-        name, start=start, finality=finality or Depth(depth=0), provider=node, store=store, now=lambda: now
-    )
+    return chain_of([node], store, **options)
 
 
 def day(number):
@@ -89,7 +94,9 @@ def test_the_first_block_of_a_day_is_found_among_equal_times(store):
 def test_too_many_equal_times_are_an_error(store):
     """Rather than a search over the whole chain, or a wrong day."""
     node = Node(0, *[23] * 150, 25)
-    with pytest.raises(Transient, match="no usable first block for 2024-01-02"):
+    with pytest.raises(
+        Transient, match=r"no provider gives a usable first block for 2024-01-02: block 1 .* 100 blocks"
+    ):
         chain(node, store).first_block(day(2))
 
 
@@ -161,7 +168,7 @@ def test_what_is_final_is_asked_once_and_kept(store, connection):
     assert remembered(connection) == [("base", day(2), 1), ("base", day(3), 3)]
     node.asked.clear()
     assert chain(node, store).blocks(one(2)) == ((1, 2),)
-    assert node.asked == ["head"]
+    assert node.asked == ["head", 3]  # is block 3, the last one that was wanted, still there?
 
 
 def test_what_is_not_final_is_not_kept(store, connection):
@@ -176,7 +183,8 @@ def test_what_is_not_final_is_not_kept(store, connection):
 def test_a_final_block_that_is_not_shown_is_asked_again(store, connection):
     """The node behind the explorer lags: nothing is concluded from that, and nothing kept."""
     node = Node(0, 30, head=9)
-    with pytest.raises(Transient, match="does not show block 2, which is final"):
+    node.hidden = 2
+    with pytest.raises(Transient, match="no provider shows block 2, which exists"):
         chain(node, store).first_block(day(4))
     assert remembered(connection) == []
 
@@ -198,7 +206,7 @@ def test_final_is_asked_once_in_a_run(store):
     node = Node(head=9, tag=5)
     base = chain(node, store, finality=Tag(tag="safe"))
     assert {base.final() for _ in range(5)} == {5}
-    assert node.asked == ["head", "safe"]
+    assert node.asked == ["head", "safe", 5]  # and block 5 is noted, to know it again
 
 
 def test_a_tagged_chain_wants_its_final_blocks_only(store, connection):
@@ -207,23 +215,24 @@ def test_a_tagged_chain_wants_its_final_blocks_only(store, connection):
     with Upstream(explorer({1: CHAIN}, head)) as upstream:
         for expected in (98, 148):
             base = chain_at(upstream, store, finality=Tag(tag="finalized"))
-            stream = AccountHistory(base, KINDS[0], CHAIN.addresses[0], ALL_DAYS)
+            stream = History(base, KINDS[0], CHAIN.addresses[:1], ALL_DAYS)
             drain([stream], store)
-            assert store.covered([stream.key]) == {stream.key: ((0, expected),)}
+            assert store.covered(stream.keys) == {stream.keys[0]: ((0, expected),)}
             assert stored(connection, KINDS[0]) == truth(CHAIN, KINDS[0], CHAIN.addresses[0], hi=expected)
             head.block = 150
 
 
-def test_a_head_that_falls_back_wants_nothing_new(store):
-    """Another server of the explorer is behind: what is covered stays covered."""
+def test_a_head_that_falls_back_wants_nothing_new(store, connection):
+    """Another server of the explorer is behind: what is covered stays covered, and nobody speaks of a reorganisation."""
     head = Head(200)
     with Upstream(explorer({1: CHAIN}, head)) as upstream:
-        stream = AccountHistory(chain_at(upstream, store), KINDS[0], CHAIN.addresses[0], ALL_DAYS)
+        stream = History(chain_at(upstream, store), KINDS[0], CHAIN.addresses[:1], ALL_DAYS)
         drain([stream], store)
         head.block = 150
-        behind = AccountHistory(chain_at(upstream, store), KINDS[0], CHAIN.addresses[0], ALL_DAYS)
+        behind = History(chain_at(upstream, store), KINDS[0], CHAIN.addresses[:1], ALL_DAYS)
         assert drain([behind], store).tally.batches == 0
-        assert store.covered([stream.key]) == {stream.key: ((0, 200),)}
+        assert connection.execute("SELECT count(*) FROM ops.reorgs").fetchone() == (0,)
+        assert store.covered(stream.keys) == {stream.keys[0]: ((0, 200),)}
 
 
 def test_two_chains_with_the_same_accounts_never_mix(store, connection):
@@ -232,12 +241,14 @@ def test_two_chains_with_the_same_accounts_never_mix(store, connection):
     names = {1: "one", 2: "two"}
     with Upstream(explorer(chains, lambda of: of.height)) as upstream:
         streams = [
-            AccountHistory(
-                chain_at(upstream, store, name=names[number], chain_id=number), kind, address, ALL_DAYS
+            History(
+                chain_at(upstream, store, name=names[number], chain_id=number),
+                kind,
+                CHAIN.addresses,
+                ALL_DAYS,
             )
             for number in chains
             for kind in KINDS
-            for address in CHAIN.addresses
         ]
         drain(streams, store, readers=2)
     for number, of in chains.items():

@@ -18,14 +18,18 @@ from ingestion_assets.engine.errors import (
     Unauthorized,
     Unsupported,
 )
-from ingestion_assets.engine.http import Client
-from ingestion_assets.sources.evm.etherscan import Etherscan
-from ingestion_assets.sources.evm.records import KINDS
+from ingestion_assets.engine.http import Client, Secrets
+from ingestion_assets.sources.evm.provider import Header
+from ingestion_assets.sources.evm.providers.blockscout import Blockscout
+from ingestion_assets.sources.evm.providers.cronos import Cronos
+from ingestion_assets.sources.evm.providers.etherscan import Etherscan
+from ingestion_assets.sources.evm.providers.routescan import Routescan
+from ingestion_assets.sources.evm.records import INTERNAL_TRANSACTIONS
+from ingestion_assets.sources.evm.records import TOKEN_TRANSFERS as TOKENTX
 
 KEY = "SECRETKEY7"
 ME = "0x" + "a1" * 20
 MIDNIGHT = datetime(2024, 1, 2, tzinfo=UTC)
-TOKENTX = KINDS[2]
 RECORD = {
     "blockNumber": "5", "timeStamp": "1704067200", "hash": "0x" + "0f" * 32, "from": ME, "to": ME,
     "contractAddress": ME, "value": "5", "tokenSymbol": "USD", "tokenDecimal": "6",
@@ -39,10 +43,12 @@ class Notes:
     def __init__(self):
         self.requests, self.pauses, self.shrunk = 0, [], []
 
+    most = None
+
     @contextmanager
-    def request(self):
+    def request(self, permits=1):
         """Never waits."""
-        self.requests += 1
+        self.requests += permits
         yield
 
     def pause(self, seconds):
@@ -57,19 +63,22 @@ class Notes:
 class Fake:
     """An explorer that gives one answer three times, and then a right one."""
 
-    def __init__(self, answer, then=EMPTY, *, status=200, kind="application/json", attempts=4, wrong=3):
+    def __init__(
+        self, answer, then=EMPTY, *, status=200, kind="application/json", attempts=4, wrong=3, made=Etherscan
+    ):
         self.budget = Notes()
         self.slept, self.asked = [], []
         self._answers = [(status, kind, answer)] * wrong + [(200, "application/json", then)] * 9
         client = Client(
             "http://explorer.test/v2/api",
-            secrets={"apikey": KEY},
+            secrets=Secrets(query={"apikey": KEY}),
             budget=self.budget,
             attempts=attempts,
             sleep=self.slept.append,
             transport=httpx.MockTransport(self._answer),
         )
-        self.explorer = Etherscan(client, "base", 8453)
+        number = {"chain_id": 8453} if made in {Etherscan, Routescan} else {}
+        self.explorer = made(client, name="it", chain="base", **number)
 
     def _answer(self, request):
         status, kind, body = self._answers[len(self.asked)]
@@ -82,18 +91,19 @@ class Fake:
         return self.explorer.page(TOKENTX, ME, 0, 9)
 
 
+BLOCK = {"number": "0x5", "timestamp": "0x65920080", "hash": "0x" + "A5" * 32, "parentHash": "0x" + "a4" * 32}
 QUESTIONS = {
     "records": Fake.page,
     "head": lambda fake: fake.explorer.head(),
-    "header": lambda fake: fake.explorer.time_of(5),
+    "header": lambda fake: fake.explorer.header(5),
     "tag": lambda fake: fake.explorer.tagged("finalized"),
     "block by time": lambda fake: fake.explorer.block_before(MIDNIGHT),
 }
 RIGHT = {
     "records": EMPTY,
     "head": {"jsonrpc": "2.0", "id": 1, "result": "0x10"},
-    "header": {"jsonrpc": "2.0", "id": 1, "result": {"number": "0x5", "timestamp": "0x65920080"}},
-    "tag": {"jsonrpc": "2.0", "id": 1, "result": {"number": "0x5", "timestamp": "0x65920080"}},
+    "header": {"jsonrpc": "2.0", "id": 1, "result": BLOCK},
+    "tag": {"jsonrpc": "2.0", "id": 1, "result": BLOCK},
     "block by time": {"status": "1", "message": "OK", "result": "16"},
 }
 
@@ -116,6 +126,63 @@ SENTENCES = [
     ("You are using a deprecated V1 endpoint, switch to Etherscan API V2.", Misconfigured, False),
     ("Something nobody has ever heard of", Transient, True),
 ]
+
+
+# What only one of the others says, or means in its own way.
+OF_OTHERS = [
+    (Routescan, {"status": "0", "message": "NOTOK", "result": "Error! Invalid chain"}, Unsupported),
+    (Routescan, {"status": "0", "message": "chain not supported", "result": None}, Unsupported),
+    (Blockscout, {"status": "0", "message": "Result window is too large, PageNo x Offset size must be less than or equal to 10000", "result": None}, TooMuch),
+    (Blockscout, {"status": "0", "message": "Invalid address hash", "result": None}, Misconfigured),
+    (Blockscout, {"status": "0", "message": "Invalid address format", "result": None}, Misconfigured),
+    (Blockscout, {"status": "0", "message": "Query parameter 'address' is required", "result": None}, Misconfigured),
+    (Blockscout, {"status": "0", "message": "Unknown action", "result": None}, Misconfigured),
+    (Blockscout, {"status": "0", "message": "Unknown module", "result": None}, Misconfigured),
+    (Blockscout, {"status": "0", "message": "Too Many Requests", "result": None}, RateLimited),
+    (Blockscout, {"status": "1", "message": "OK", "result": []}, Transient),
+    (Etherscan, {"status": "1", "message": "OK", "result": []}, Transient),
+    (Etherscan, {"status": "0", "message": "Error! Invalid chain", "result": None}, Misconfigured),
+    (Cronos, {"status": "0", "message": "Invalid address hash", "result": None}, Misconfigured),
+    (Cronos, {"status": "0", "message": "NOTOK", "result": "Invalid API Key"}, Unauthorized),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "said", "error"), OF_OTHERS, ids=str)
+def test_the_sentences_of_other_dialects_have_one_meaning_too(made, said, error):
+    """The same tree of errors."""
+    with pytest.raises(error) as caught:
+        Fake(said, attempts=1, made=made).page()
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("made", [Etherscan, Routescan, Cronos, Blockscout])
+@pytest.mark.parametrize("text", [
+    "No transactions found", "No internal transactions found", "No token transfers found", "No records found",
+    "No blocks found", "No logs found",
+])  # fmt: skip
+def test_what_is_called_empty_is_empty(made, text):
+    """In the words of any of them."""
+    page = Fake({"status": "0", "message": text, "result": []}, made=made).page()
+    assert (page.size, page.is_last, page.doubt) == (0, True, None)
+
+
+@pytest.mark.parametrize("result", [[], None])
+def test_a_range_that_is_not_indexed_yet_is_never_an_empty_one(result):
+    """It is the explorer's own doubt."""
+    text = "Some internal transactions within this block range have not yet been processed"
+    fake = Fake({"status": "2", "message": text, "result": result}, made=Blockscout)
+    page = fake.explorer.page(INTERNAL_TRANSACTIONS, ME, 0, 9)
+    assert (page.size, page.is_last) == (0, True)
+    assert text in page.doubt
+
+
+def test_a_cronos_explorer_may_say_its_head_as_a_node_or_in_its_envelope():
+    """Unverified, so both are understood; and no other."""
+    for said in ({"jsonrpc": "2.0", "id": 1, "result": "0x10"}, {"status": "1", "message": "OK", "result": "0x10"},
+                 {"status": "1", "message": "OK", "result": "16"}):  # fmt: skip
+        assert Fake(said, made=Cronos).explorer.head() == 16
+    with pytest.raises(IngestionError):
+        Fake({"status": "0", "message": "NOTOK", "result": "16"}, made=Cronos, attempts=1).explorer.head()
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -237,19 +304,25 @@ def test_a_head_is_a_number_or_an_error(result, error):
 
 
 @pytest.mark.parametrize("result", [
-    "", "0x5", {"number": None, "timestamp": "0x1"}, {"number": "0x1"}, {"number": 5, "timestamp": "0x1"},
-    {"number": "0x1", "timestamp": ""}, {"number": "0x1", "timestamp": "now"},
-    {"number": "0x1", "timestamp": "0xffffffffffffff"},
+    "", "0x5", BLOCK | {"number": None}, {"number": "0x5"}, BLOCK | {"number": 5}, BLOCK | {"timestamp": ""},
+    BLOCK | {"timestamp": "now"}, BLOCK | {"timestamp": "0xffffffffffffff"}, BLOCK | {"number": "0x6"},
+    BLOCK | {"hash": ""}, BLOCK | {"hash": None}, BLOCK | {"hash": "0x12"}, BLOCK | {"parentHash": "0x"},
 ], ids=repr)  # fmt: skip
-def test_a_header_without_its_time_is_an_error(result):
+def test_a_header_that_does_not_identify_its_block_is_an_error(result):
     """One of ours, with words."""
     with pytest.raises(IngestionError, match="explorer"):
-        Fake({"jsonrpc": "2.0", "id": 1, "result": result}, attempts=1, wrong=9).explorer.time_of(5)
+        Fake({"jsonrpc": "2.0", "id": 1, "result": result}, attempts=1, wrong=9).explorer.header(5)
 
 
-def test_a_block_that_is_not_there_has_no_time():
+def test_a_header_is_the_block_in_our_terms():
+    """Hashes in lower case, time in UTC."""
+    header = Fake(RIGHT["header"], wrong=1).explorer.header(5)
+    assert header == Header(5, "0x" + "a5" * 32, "0x" + "a4" * 32, datetime(2024, 1, 1, tzinfo=UTC))
+
+
+def test_a_block_that_is_not_there_has_no_header():
     """Null is the node's word for that."""
-    assert Fake({"jsonrpc": "2.0", "id": 1, "result": None}).explorer.time_of(5) is None
+    assert Fake({"jsonrpc": "2.0", "id": 1, "result": None}).explorer.header(5) is None
 
 
 def test_a_tag_that_the_node_does_not_know_is_answered_with_what_to_do():

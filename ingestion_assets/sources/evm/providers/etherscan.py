@@ -1,0 +1,73 @@
+"""Etherscan V2: one address and one key for all chains. https://docs.etherscan.io/etherscan-v2"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, HttpUrl
+
+from ingestion_assets.engine.http import Client, Secrets
+from ingestion_assets.engine.store import Store
+from ingestion_assets.sources.evm.providers.base import ProviderConfig
+from ingestion_assets.sources.evm.providers.explorer import Explorer, Params
+from ingestion_assets.sources.evm.section import Whole
+
+T = TypeVar("T")
+
+
+class EtherscanProvider(ProviderConfig):
+    """An explorer that speaks the Etherscan V2 API."""
+
+    kind: Literal["etherscan"]
+    url: HttpUrl = HttpUrl("https://api.etherscan.io/v2/api")
+    page_size: Annotated[Whole, Field(ge=2, le=10_000)] = 1_000  # the free plan gives no more
+    result_window: Annotated[Whole, Field(ge=2)] = 10_000  # page × offset may not pass it
+
+    def secrets(self, key: str | None) -> Secrets:
+        """A query parameter."""
+        return Secrets(query={"apikey": key} if key else {})
+
+    def open(self, client: Client, *, name: str, chain: str, chain_id: int, store: Store) -> "Etherscan":  # noqa: ARG002 - of all kinds
+        """See `ProviderConfig`."""
+        return Etherscan(
+            client,
+            name=name,
+            chain=chain,
+            chain_id=chain_id,
+            page_size=self.page_size,
+            result_window=self.result_window,
+        )
+
+
+class Etherscan(Explorer):
+    """One chain at an explorer that serves many: every question names its number.
+
+    Args:
+        client: see `Explorer`.
+        name: see `Explorer`.
+        chain: see `Explorer`.
+        chain_id: the number of the chain.
+        page_size: see `Explorer`.
+        result_window: see `Explorer`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        name: str,
+        chain: str,
+        chain_id: int,
+        page_size: int = 1_000,
+        result_window: int = 10_000,
+    ) -> None:
+        super().__init__(client, name=name, chain=chain, page_size=page_size, result_window=result_window)
+        self._chain_id = chain_id
+
+    def chain_id(self) -> int:
+        """The number that is asked for: the explorer refuses one that it does not serve."""
+        return self._chain_id
+
+    def _ask(self, module: str, action: str, params: Params, read: Callable[[bytes], T]) -> T:
+        return self._client.ask(
+            {"chainid": self._chain_id, "module": module, "action": action, **params}, read
+        )
