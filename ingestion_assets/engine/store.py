@@ -381,4 +381,6 @@ def _refused(rows: Rows, error: psycopg.Error) -> Rejected:
     names = [column.name for column in rows.table.columns]
     raw = copy_text.column(rows.lines, names.index("payload")) if "payload" in names else rows.lines
     reason = error.diag.message_primary or str(error)
+    if error.diag.table_name:  # the staging table has the same columns, and means nothing to anybody
+        reason = reason.replace(f'"{error.diag.table_name}"', f'"{rows.table.name}"')
     return Rejected(raw, f"Postgres refuses it: {reason}")

@@ -151,6 +151,7 @@ def test_a_row_that_postgres_refuses_becomes_a_dead_letter(store, connection, ki
     [(reason, raw, lo, hi)] = letters(connection)
     assert reason.startswith("Postgres refuses it: ")
     assert why in reason
+    assert "stage" not in reason, "the same wherever it was refused"
     assert (bytes(raw), lo, hi) == (bad.payload, 0, 9)
 
 

@@ -24,6 +24,7 @@ from ingestion_assets.engine.errors import (
     Unsupported,
 )
 from ingestion_assets.engine.stream import Covered, Evidence, Rejected
+from ingestion_assets.sources.evm.config import Tag
 from ingestion_assets.sources.evm.provider import ALL, Reading
 from ingestion_assets.sources.evm.records import ERC20_TRANSFERS, TOKEN_TRANSFERS, Page
 from ingestion_assets.sources.evm.streams import STRIDE, Gaps, History
@@ -303,7 +304,7 @@ def test_a_provider_on_another_branch_is_not_believed(store, connection, at_once
 
 
 def test_a_provider_that_changes_branch_while_it_answers_is_not_believed(store, connection):
-    """It was where we are when it was asked."""
+    """It was where we are when it was asked: above the final blocks that is looked at before and after."""
     ledger = some_ledger()
     astray = Tiny("astray", ledger)
 
@@ -312,7 +313,8 @@ def test_a_provider_that_changes_branch_while_it_answers_is_not_believed(store, 
         return tiny.right(question)
 
     astray.spoils = [strays]
-    stream = history([astray, Tiny("two", ledger)], store)
+    providers = [astray, Tiny("two", ledger)]
+    stream = history(providers, store, finality=Tag(tag="finalized"), follow_head=True)
     drain([stream], store)
     assert is_whole(store, connection, stream, ledger)
 
