@@ -20,7 +20,7 @@ from ingestion_assets.engine.errors import IngestionError, Misconfigured
 from ingestion_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from ingestion_assets.report import Status
+    from ingestion_assets.report import ProviderLine, Status
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -118,7 +118,11 @@ def providers(
         if reset:
             report.reset_providers(settings, store, chain)
         found = [line for line in report.providers(settings, store) if chain in (None, line.chain)]
-        _print([dataclasses.asdict(line) for line in found], as_json=as_json)
+        if as_json:
+            _print([dataclasses.asdict(line) for line in found], as_json=True)
+            return
+        for name, lines in itertools.groupby(found, key=lambda line: line.chain):
+            _print_providers(name, list(lines))
 
 
 @app.command()
@@ -324,6 +328,33 @@ def _print_status(chain: str, lines: "Sequence[Status]") -> None:
             for line in lines
         ]
     )
+
+
+def _print_providers(chain: str, lines: "Sequence[ProviderLine]") -> None:
+    """One chain: a table that fits into 80 columns, and below it what was said, each in a line of its own."""
+    typer.echo(chain)
+    _print_table(
+        [
+            {
+                "provider": f"  {line.provider}",
+                "state": line.state,
+                "until": line.until,
+                "used today": line.used_today,
+                "per day": line.per_day,
+                "lies": line.lies,
+            }
+            for line in lines
+        ]
+    )
+    for line in lines:
+        said = (
+            ("does not support", line.refuses),
+            ("last failure", line.last_failure),
+            ("last lie", line.last_lie),
+        )
+        for what, text in said:
+            if text:
+                typer.echo(f"  {line.provider}: {what}: {text}")
 
 
 def _print_ranges(found: Iterable[tuple[str, int, int, str]]) -> None:
