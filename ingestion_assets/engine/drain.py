@@ -57,7 +57,7 @@ def drain(
     """
     total = Tally()
     failed: dict[str, SchemaDrift] = {}
-    unproved: dict[str, tuple[Unproved, ...]] = {}
+    unproved: dict[str, list[Unproved]] = {}
     stopped = False
 
     def told(stream: Stream, batch: Batch, tally: Tally) -> None:
@@ -85,7 +85,7 @@ def drain(
                     commits.begin(stream, writer, batch)
         finally:  # what a reader raised comes after the commits before it, and after their errors
             commits.end()
-    return Drained(total, {key: gaps for key, gaps in unproved.items() if gaps}, failed, stopped)
+    return Drained(total, {key: tuple(gaps) for key, gaps in unproved.items() if gaps}, failed, stopped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +144,21 @@ class _Commits:
             raise
 
 
-def _note(unproved: dict[str, tuple[Unproved, ...]], key: str, batch: Batch) -> None:
+def _note(unproved: dict[str, list[Unproved]], key: str, batch: Batch) -> None:
     """What one provider could not prove, another one may have proved later in the same drain."""
     mark = batch.mark
     if isinstance(mark, Unproved):
-        unproved[key] = (*unproved.get(key, ()), mark)
-    elif isinstance(mark, Covered) and key in unproved:
-        unproved[key] = tuple(
+        unproved.setdefault(key, []).append(mark)
+    elif isinstance(mark, Covered) and any(_meets(gap, mark) for gap in unproved.get(key, ())):
+        unproved[key] = [
             Unproved(lo, hi, gap.reason)
             for gap in unproved[key]
             for lo, hi in difference([(gap.lo, gap.hi)], [(mark.lo, mark.hi)])
-        )
+        ]
+
+
+def _meets(gap: Unproved, mark: Covered) -> bool:
+    return gap.lo <= mark.hi and mark.lo <= gap.hi
 
 
 def _source(stream: Stream, sink: Sink) -> Callable[[], Iterator[tuple[Stream, Writer, Batch | SchemaDrift]]]:

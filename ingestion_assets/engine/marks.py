@@ -47,6 +47,16 @@ def cover(connection: Connection, streams: Sequence[str], mark: Covered, *, reco
     _forget_unproved(connection, streams, (mark.lo, mark.hi))
 
 
+def is_outdone(connection: Connection, streams: Sequence[str], mark: Covered) -> bool:
+    """Whether all of the range is covered, for each of these streams, on stronger evidence. Comes after the mark, under its lock."""
+    stronger = LEVELS[LEVELS.index(mark.evidence.level) + 1 :]
+    if not stronger:
+        return False
+    span = {"streams": list(streams), "lo": mark.lo, "hi": mark.hi, "stronger": list(stronger)}
+    found = connection.execute(_OUTDONE, span).fetchone()
+    return found is not None and found[0] == len(set(streams))
+
+
 def raise_evidence(connection: Connection, streams: Sequence[str], mark: Raised) -> None:
     """Let stronger evidence take the place of weaker, where these streams are covered now."""
     lock(connection, streams)
@@ -263,6 +273,12 @@ _NARROW = f"""
 _WAITING = f"""
     SELECT stream, raw FROM ops.dead_letters WHERE {_OVERLAP} AND raw = ANY (%(raws)s)"""
 
+_OUTDONE = """
+    SELECT count(*) FROM (
+        SELECT FROM ops.coverage
+        WHERE stream = ANY(%(streams)s) AND hi >= %(lo)s AND lo <= %(hi)s AND evidence = ANY(%(stronger)s)
+        GROUP BY stream
+        HAVING sum(least(hi, %(hi)s) - greatest(lo, %(lo)s) + 1) = %(hi)s::bigint - %(lo)s::bigint + 1) AS outdone"""
 _LOCK = """
     SELECT pg_advisory_xact_lock(7, bucket)
     FROM (SELECT DISTINCT hashtext(stream) & 1023 AS bucket FROM unnest(%s::text[]) AS stream ORDER BY 1) AS buckets"""

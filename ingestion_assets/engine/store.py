@@ -6,6 +6,7 @@ committing a batch twice changes nothing, and two workers on one range do no har
 """
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TypeVar
 
 import msgspec
@@ -130,11 +131,15 @@ class Store:
 
     def covered(self, streams: Iterable[str]) -> dict[str, Ranges]:
         """The ranges that are whole, by stream; streams without any are left out."""
-        return self._ranges("coverage", streams)
+        query = "SELECT stream, lo, hi FROM ops.coverage WHERE stream = ANY(%s)"
+        return _by_stream(self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall()))
 
-    def unproved(self, streams: Iterable[str]) -> dict[str, Ranges]:
-        """The gaps that the source could not prove whole when it was last asked, by stream."""
-        return self._ranges("unproved", streams)
+    def unproved(self, streams: Iterable[str], *, within: timedelta | None = None) -> dict[str, Ranges]:
+        """The gaps that the source could not prove whole when it was last asked, by stream; `within`: not longer ago."""
+        query = "SELECT stream, lo, hi FROM ops.unproved WHERE stream = ANY(%s) AND (%s::interval IS NULL OR noticed_at > now() - %s::interval)"
+        return _by_stream(
+            self.transaction(lambda c: c.execute(query, [list(streams), within, within]).fetchall())
+        )
 
     def evidence(self, streams: Iterable[str], lo: int, hi: int) -> dict[str, int]:
         """How many of these streams have coverage of each level of evidence between `lo` and `hi`."""
@@ -178,12 +183,6 @@ class Store:
         ):
             found.setdefault(stream, []).append((lo, hi, reason))
         return found
-
-    def _ranges(self, table: str, streams: Iterable[str]) -> dict[str, Ranges]:
-        query = sql.SQL("SELECT stream, lo, hi FROM {} WHERE stream = ANY(%s)").format(
-            sql.Identifier("ops", table)
-        )
-        return _by_stream(self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall()))
 
 
 def _by_stream(found: Iterable[TupleRow]) -> dict[str, Ranges]:
@@ -245,7 +244,6 @@ class StreamWriter:
 
     def _commit(self, connection: Connection, batch: Batch) -> Tally:
         tally = Tally(fetched=batch.fetched, batches=1)
-        rejected = list(batch.rejected)
         keys = batch.keys or self._keys
         for query in batch.requires:
             if _execute(connection, query.with_for_update(read=True)).fetchone() is None:
@@ -254,6 +252,17 @@ class StreamWriter:
                 )
         for statement in batch.removes:
             _execute(connection, statement)
+        is_outdone = False
+        with connection.transaction() as part:
+            self._store_part(connection, batch, keys, tally)
+            if isinstance(batch.mark, Covered) and marks.is_outdone(connection, keys, batch.mark):
+                # Somebody else has shown since that it is whole, on better evidence: nothing can be missing there.
+                is_outdone = True
+                raise psycopg.Rollback(part)
+        return Tally(batch.fetched, duplicate=batch.fetched, batches=1) if is_outdone else tally
+
+    def _store_part(self, connection: Connection, batch: Batch, keys: tuple[str, ...], tally: Tally) -> None:
+        rejected = list(batch.rejected)
         for rows in batch.rows:
             inserted, refused = insert(connection, rows, expect_new=self._expect_new)
             tally.inserted += inserted
@@ -270,9 +279,8 @@ class StreamWriter:
                 marks.unprove(connection, keys, batch.mark)
             case Cursor():
                 if not self._move(connection, keys, msgspec.json.encode(batch.mark).decode()):
-                    return tally  # its dead letters are buried too
+                    return  # its dead letters are buried too
         marks.bury(connection, keys, batch.mark, rejected)
-        return tally
 
     def _move(self, connection: Connection, keys: tuple[str, ...], value: str) -> bool:
         """Compare-and-set: the cursor moves only from the epoch this writer has seen.

@@ -9,7 +9,7 @@ import dagster as dg
 
 from ingestion_assets.engine.coverage import Range, Ranges, difference, intersection, size
 from ingestion_assets.engine.store import Store
-from ingestion_assets.engine.stream import Stream
+from ingestion_assets.engine.stream import LEVELS, Stream
 from ingestion_assets.orchestration.ingest import sorted_for_dagster
 from ingestion_assets.orchestration.io_manager import Stopped, stop_requests
 from ingestion_assets.orchestration.metadata import wanted_by_key
@@ -18,6 +18,7 @@ from ingestion_assets.orchestration.resources import DATABASE, Database
 
 Streams = Callable[[dg.OpExecutionContext], Sequence[Stream]]
 
+MOST_STREAMS = 100  # listed with their evidence
 SHOWN = 20  # gaps and dead letters listed in a check's metadata
 
 
@@ -88,28 +89,29 @@ def proved(
             found = prove(proofs(operation), database.store, should_stop=stop.is_set)
         if found.stopped:
             raise Stopped("stopped between two proofs: what they have shown so far stays")
+        wanted = wanted_by_key(streams(operation))
+        doubts = in_doubt(database.store, wanted)
         return dg.AssetCheckResult(
-            passed=not (found.contradictions or found.failed),
-            severity=dg.AssetCheckSeverity.ERROR if found.contradictions else dg.AssetCheckSeverity.WARN,
-            description=_proved(found),
+            passed=not (doubts or found.failed),
+            severity=dg.AssetCheckSeverity.ERROR if doubts else dg.AssetCheckSeverity.WARN,
+            description=_proved(found, doubts),
             metadata={
-                "evidence": dg.MetadataValue.json(levels(database.store, streams(operation))),
+                "evidence": dg.MetadataValue.json(levels(database.store, wanted)),
                 "contradictions": len(found.contradictions),
                 "mended_rows": found.mended_rows,
-                "first": dg.MetadataValue.json(
-                    [*found.contradictions, *found.failed, *found.findings][:SHOWN]
-                ),
+                "first": dg.MetadataValue.json([*doubts, *found.failed, *found.findings][:SHOWN]),
             },
         )
 
     return check
 
 
-def _proved(found: Proved) -> str:
+def _proved(found: Proved, doubts: Sequence[str]) -> str:
     said = [f"{found.mended_rows} rows were mended."] if found.mended_rows else []
-    if found.contradictions:
+    if doubts:
         said.append(
-            f"{len(found.contradictions)} contradictions, taken out of the coverage; the first: {found.contradictions[0]}."
+            f"{len(found.contradictions)} contradictions now, {len(doubts)} ranges that nobody could settle, out of the "
+            f"coverage; the first: {doubts[0]}."
         )
     if found.failed:
         said.append(f"{len(found.failed)} proofs could not be made; the first: {found.failed[0]}.")
@@ -118,16 +120,33 @@ def _proved(found: Proved) -> str:
     return " ".join(said) or "Nothing contradicts what is stored."
 
 
-def levels(store: Store, streams: Sequence[Stream]) -> dict[str, dict[str, int]]:
-    """How many wanted positions of each stream have which evidence; `missing` are those that have none."""
-    wanted = wanted_by_key(streams)
+def in_doubt(store: Store, wanted: dict[str, Ranges]) -> list[str]:
+    """What of the wanted ranges was read, or contradicted, and could not be proved: a sentence each."""
+    return [
+        f"{stream}: {lo}–{hi}: {reason}"
+        for stream, doubts in store.unproved_reasons(wanted).items()
+        for lo, hi, reason in doubts
+        if any(_overlap((lo, hi), one) for one in wanted[stream])
+    ]
+
+
+def levels(store: Store, wanted: dict[str, Ranges]) -> dict[str, dict[str, int]]:
+    """How many wanted positions of each stream have which evidence; `missing` are those that have none.
+
+    Of many streams those with the most missing or weakest come first, and the rest is left out.
+    """
     found = {key: {"missing": size(ranges)} for key, ranges in wanted.items()}
+    weakest = dict.fromkeys(wanted, len(LEVELS))
     for key, lo, hi, level, by in store.covered_by(wanted):
         here = size(intersection(wanted[key], [(lo, hi)]))
         if here:
             name = f"{level} by {by}"
             found[key][name] = found[key].get(name, 0) + here
             found[key]["missing"] -= here
+            weakest[key] = min(weakest[key], LEVELS.index(level))
+    shown = sorted(found, key=lambda key: (not found[key]["missing"], weakest[key]))[:MOST_STREAMS]
+    if len(shown) < len(found):
+        return {key: found[key] for key in shown} | {"streams left out": {"": len(found) - len(shown)}}
     return found
 
 

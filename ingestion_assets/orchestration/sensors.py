@@ -75,7 +75,7 @@ def sync(
         except QuotaExhausted as error:
             return dg.SkipReason(str(error))  # nothing is wrong; there is only nothing to ask for until then
         if not days:
-            return dg.SkipReason(f"{chain} is covered up to its last final block")
+            return dg.SkipReason(f"nothing to read of {chain} up to its last final block")
         # The newest days, and every other time the oldest hole: a chain that never rests must not keep it waiting.
         turn = OLDEST if context.cursor == NEWEST and len(days) > 1 else NEWEST
         first, last = days[-1] if turn == NEWEST else days[0]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from ingestion_assets.engine.budget import Budget, SharedBudget, Unlimited, budget_name, finish_estimate
 from ingestion_assets.engine.coverage import Range, difference, intersection, union
@@ -24,6 +24,7 @@ from ingestion_assets.sources.evm.streams import History, kind_of, stream_key, s
 
 log = logging.getLogger(__name__)
 
+UNPROVED_RESTS = timedelta(hours=1)
 ALONE, AMONG_OTHERS = 5, 2  # attempts of one question, where sources.yaml does not say
 
 
@@ -255,11 +256,7 @@ class Chains:
         new = [one for one in subjects if one != ALL and stream_key(kind, name, one) not in covered]
         if kind is ERC20_TRANSFERS:
             return remarks.on_tokens(self.chain(name), new)
-        return (
-            remarks.on_accounts(self.chain(name), new)
-            if kind is TRANSACTIONS and "nonce" in config.proofs
-            else []
-        )
+        return remarks.on_accounts(self.chain(name), new) if kind is TRANSACTIONS else []
 
     def all_days(self, name: str) -> partitions.Span:
         """The first and the last day of a chain, today.
@@ -287,7 +284,8 @@ class Chains:
         """The partitions a sync should run: what lies between the first covered block and the last wanted one, uncovered.
 
         What is watched since a moment ago begins where the others of its kind do; where nothing is covered at all, with
-        the last block: history is a backfill's business. Gaps that no provider could prove whole are left to a backfill too.
+        the last block: history is a backfill's business. Gaps that no provider could prove whole are looked at again after
+        an hour: an index may have caught up.
         """
         config = self.configs[name]
         keys = stream_keys(name, config.addresses, config.tokens)
@@ -298,7 +296,7 @@ class Chains:
         if last < 0:
             return set()
         covered = self.store.covered(keys)
-        unproved = self.store.unproved(keys)
+        unproved = self.store.unproved(keys, within=UNPROVED_RESTS)
         begins = {key: ranges[0][0] for key, ranges in covered.items()}
         for key, lo, _ in self.store.open_letter_ranges(keys):  # a replay may have taken the first range out
             begins[key] = min(lo, begins.get(key, lo))

@@ -439,7 +439,7 @@ def test_an_internal_transaction_of_blockscout_is_the_one_of_etherscan():
 
 
 @pytest.mark.parametrize(("changes", "type_"), [
-    ({"type": "call", "callType": "callcode"}, "callcode"), ({"type": "CALL", "callType": ""}, "call"),
+    ({"type": "CALL", "callType": ""}, "call"),
     ({"type": "suicide", "callType": "", "value": "0"}, "selfdestruct"),
     ({"type": "selfdestruct", "callType": ""}, "selfdestruct"),
     ({"type": "create", "callType": "", "value": "0", "to": "", "contractAddress": ME}, "create"),
