@@ -205,7 +205,8 @@ def _explain(detail: ErrorDetails) -> str:
     else:
         said = detail["msg"].removeprefix("Input ").replace("should be", "must be")
         wanted = _WANTED.get(detail["type"], said)
-    if "providers" in steps and steps[-1] in ("url", "name"):  # people paste keys there
+    if "providers" in steps and steps[-1] in ("url", "name") and isinstance(detail["input"], str):
+        # people paste keys there
         return f"{where}: {wanted}"
     is_provider = "providers" in steps and isinstance(detail["input"], Mapping)
     return f"{where}: {wanted} (found {'a mapping' if is_provider else _shorten(detail['input'])})"
