@@ -31,6 +31,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ChainOption = Annotated[str | None, typer.Option("--chain", help="Only this chain of sources.yaml.")]
+FeedOption = Annotated[str | None, typer.Option("--feed", help="Only this feed of sources.yaml.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
 HEAD_REQUESTS = 2  # a sync's own: how far the chain is, and how far it is final
@@ -78,8 +79,13 @@ def check(as_json: Json = False) -> None:
 
     with _explained():
         settings = Settings.from_environment()
-        chains = settings.sources().chains
+        sources = settings.sources()
+        chains = sources.chains
         missing = [
+            f"{name}: the variable {feed.key_env} is not set"
+            for name, feed in sources.events.items()
+            if feed.key_env is not None and not settings.variables.get(feed.key_env)
+        ] + [
             f"{name}: the variable {variable} is not set"
             for name, chain in chains.items()
             for provider in chain.providers
@@ -97,7 +103,17 @@ def check(as_json: Json = False) -> None:
             }
             for name, chain in chains.items()
         ]
-        _print(found, as_json=as_json)
+        feeds = [
+            {
+                "feed": name,
+                "read": "as a whole" if feed.start is None else f"by day since {feed.start}",
+                "page_size": feed.page_size,
+                "pages": feed.pages.kind,
+                "url": str(feed.url),
+            }
+            for name, feed in sources.events.items()
+        ]
+        _print_both(found, feeds, as_json=as_json)
         if missing:
             raise Misconfigured("; ".join(missing))
 
@@ -160,32 +176,45 @@ def verify(
 
 
 @app.command()
-def status(chain: ChainOption = None, as_json: Json = False) -> None:
+def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
     """How far every stream is, from the marks alone."""
-    from ingestion_assets import report
+    from ingestion_assets import feed_report, report
 
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
-        found = [line for line in report.status(settings, store) if chain in (None, line.chain)]
+        _known_feed(settings, feed)
+        found = [
+            line for line in report.status(settings, store) if feed is None and chain in (None, line.chain)
+        ]
+        feeds = [
+            one for one in feed_report.feeds(settings, store) if chain is None and feed in (None, one.feed)
+        ]
         if as_json:
-            _print([dataclasses.asdict(line) for line in found], as_json=True)
+            _print([*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds)], as_json=True)
             return
         for name, lines in itertools.groupby(found, key=lambda line: line.chain):
             _print_status(name, list(lines))
+        if feeds:
+            rows = map(dataclasses.asdict, feeds)
+            _print_table([{name: value for name, value in row.items() if name != "asset"} for row in rows])
 
 
 @app.command()
-def gaps(chain: ChainOption = None, as_json: Json = False) -> None:
+def gaps(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
     """What is wanted and not covered, from each chain's first day to its last final block."""
-    from ingestion_assets import report
+    from ingestion_assets import feed_report, report
 
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
-        found = report.gaps(settings, store, chain)
+        _known_feed(settings, feed)
+        found = report.gaps(settings, store, chain) if feed is None else []
+        feeds = [] if chain is not None else feed_report.feed_gaps(settings, store, feed)
         if as_json:
-            _print([dataclasses.asdict(gap) for gap in found], as_json=True)
+            _print([*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds)], as_json=True)
             return
         _print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in found)
+        for gap in feeds:
+            typer.echo(f"{gap.stream}\n  {gap.since or ''}–{gap.until or ''}  {gap.reason}")
         typer.echo(f"{len(found):,} gaps, {report.blocks(found):,} blocks")
 
 
@@ -193,15 +222,20 @@ def gaps(chain: ChainOption = None, as_json: Json = False) -> None:
 def replay(
     streams: Annotated[str, typer.Argument(help="LIKE pattern of stream keys.")] = "%", as_json: Json = False
 ) -> None:
-    """Make the ranges of open dead letters wanted again; the next sync or backfill reads them."""
+    """Make the ranges of open dead letters wanted again; the next sync or backfill reads them. Those of feeds are tried at once."""
+    from ingestion_assets import feed_report
     from ingestion_assets.engine import dead_letters
 
-    with _explained(), _store() as (_settings, store):
+    with _explained(), _store() as (settings, store):
         reopened = dead_letters.replay(store, streams)
         found = [(key, lo, hi) for key, ranges in reopened.items() for lo, hi in ranges]
+        feeds = feed_report.replay_feeds(settings, store, streams)
         if as_json:
-            _print([{"stream": key, "lo": lo, "hi": hi} for key, lo, hi in found], as_json=True)
+            ranges = [{"stream": key, "lo": lo, "hi": hi} for key, lo, hi in found]
+            _print([*ranges, *map(dataclasses.asdict, feeds)], as_json=True)
             return
+        for one in feeds:
+            typer.echo(f"{one.stream}: {one.settled:,} dead letters became rows, {one.open:,} stay open")
         _print_ranges((*one, "") for one in found)
         typer.echo(f"{len(found):,} ranges will be read again by the next sync or backfill")
 
@@ -210,6 +244,7 @@ def replay(
 def backfill(
     asset: Annotated[str, typer.Argument(help="evm/transactions, or evm/* for all of a family.")],
     chain: ChainOption = None,
+    feed: FeedOption = None,
     first: Annotated[
         datetime | None,
         typer.Option("--from", formats=["%Y-%m-%d"], help="First day; default: the chain's start."),
@@ -222,13 +257,14 @@ def backfill(
     url: Annotated[str, typer.Option(help="Of the UI that launches it.")] = "http://127.0.0.1:3000",
     as_json: Json = False,
 ) -> None:
-    """Read all days of a span; days that are covered cost nothing."""
+    """Read all days of a span, or a feed until it is caught up; what is stored costs nothing."""
     from ingestion_assets import backfills
 
     with _explained():
         settings = Settings.from_environment()
         _known_chain(settings, chain)
-        selection = backfills.select(settings, asset, chain, _date(first), _date(last))
+        _known_feed(settings, feed)
+        selection = backfills.select(settings, asset, feed or chain, _date(first), _date(last))
         if here:
             done = backfills.run_here(settings, selection, narration)
             lists = ("runs", "errors", "contradicted")
@@ -270,6 +306,14 @@ def _known_chain(settings: Settings, chain: str | None) -> None:
         )
 
 
+def _known_feed(settings: Settings, feed: str | None) -> None:
+    feeds = settings.sources().events
+    if feed is not None and feed not in feeds:
+        raise Misconfigured(
+            f"there is no feed {feed!r} in {settings.sources_file}; it has {', '.join(feeds) or 'none'}"
+        )
+
+
 def _date(moment: datetime | None) -> date | None:
     return None if moment is None else moment.date()
 
@@ -282,6 +326,16 @@ def _print(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         typer.echo("nothing")
         return
     _print_table(rows)
+
+
+def _print_both(chains: Sequence[dict[str, Any]], feeds: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Two tables, or one list in JSON."""
+    if as_json or not feeds:
+        _print([*chains, *feeds], as_json=as_json)
+        return
+    for rows in (chains, feeds):
+        if rows:
+            _print_table(rows)
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -12,7 +12,6 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 import tenacity
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout

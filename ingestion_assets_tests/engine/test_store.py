@@ -416,7 +416,9 @@ def test_a_letter_that_became_a_row_is_settled_and_counted_where_its_cursor_coun
     """And one that is refused again stays open, once."""
     feed = Feed("feed", ((Thing(1), Thing(2, kind="rejected"), Thing(3, kind="null")),))
     drain([feed], store)
-    first, second = (id for (id,) in connection.execute("SELECT id FROM ops.dead_letters ORDER BY id"))
+    first, second = (
+        number for (number,) in connection.execute("SELECT id FROM ops.dead_letters ORDER BY id")
+    )
     writer = store.open(feed)
     assert writer.done["feed"].records == 1
     assert writer.done["feed"].letters == 2
