@@ -56,9 +56,8 @@ def main() -> None:
     )
     port = listener.getsockname()[1]
     ids = " and ".join(map(str, chains))
-    print(
-        f"sandbox: http://{_HOST}:{port}/ has the chains {ids} and two feeds since {since.date()}", flush=True
-    )  # noqa: T201
+    what = f"the chains {ids} and two feeds since {since.date()}"
+    print(f"sandbox: http://{_HOST}:{port}/ has {what}", flush=True)  # noqa: T201
     uvicorn.Server(config).run(sockets=[listener])
 
 

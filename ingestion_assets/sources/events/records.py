@@ -166,12 +166,14 @@ class Records:
         else:
             types = [type_text(event.type) for event in found]
             heads = [f"{i}\t{feed}\t{k}\t{t}\t" for i, k, t in zip(ids, types, times, strict=True)]
+        if not heads:
+            return b""
         parts: list[Any] = [b"\n"] * (3 * len(heads))
         parts[0::3] = "\n".join(heads).encode().split(b"\n")
         parts[1::3] = (
             records if _is_plain(bytes(data)) else [copy_text.payload(bytes(raw)) for raw in records]
         )
-        return b"".join(parts[: 3 * len(heads)])
+        return b"".join(parts)
 
     def _one_by_one(self, records: Sequence[msgspec.Raw]) -> Found:
         lines: list[bytes] = []
