@@ -48,7 +48,7 @@ FAULTS = (
 
 def config(server, **others):
     """As sources.yaml would have it."""
-    return {"url": server.feed, "page_size": 100, "attempts": 8, "timeout_seconds": 5, **others}
+    return {"url": server.feed, "page_size": 120, "attempts": 8, "timeout_seconds": 5, **others}
 
 
 def start(url, typed, step=0):
@@ -94,27 +94,27 @@ def agrees(url, truth):
 
 
 @pytest.mark.parametrize("shape", [(), ("--flat", "--mixed-time")], ids=["nested", "flat"])
-def test_every_fault_and_six_deaths_leave_the_truth(server_folder, database_url, shape):
+def test_every_fault_and_five_deaths_leave_the_truth(server_folder, database_url, shape):
     """Killed at planned steps, before and after COMMIT among them, while all faults are on and the feed grows."""
     chance = random.Random(4)
-    options = ("--total", "6000", "--cursor-ttl", "1", "--grow", "40", *shape)
+    options = ("--total", "2400", "--cursor-ttl", "1", "--grow", "8", *shape)
     with serving(server_folder, *options) as server:
         server.fail(*FAULTS, seed=11)
         # A flat feed does not say how much it has: of what it drops in silence nobody can know.
         if shape:
             server.fail(*(rule for rule in FAULTS if rule["kind"] != "drop_rows"), seed=11)
-        for _ in range(6):
+        for _ in range(5):
             run(database_url, config(server), chance.randint(5, 90))
         server.fail()
-        server.stop_growing_at(server.truth()["total"] // 100 * 100)
+        server.stop_growing_at(server.truth()["total"] )
         until_caught_up(database_url, config(server))
         agrees(database_url, server.truth())
 
 
 def test_two_runs_at_once_are_one_too_many_for_one_of_them(server_folder, database_url):
     """The one whose cursor was moved stops with a clear message, and nothing is doubled."""
-    with serving(server_folder, "--total", "20000") as server:
-        server.fail({"kind": "latency", "ms": 30})
+    with serving(server_folder, "--total", "6000") as server:
+        server.fail({"kind": "latency", "ms": 60})
         both = [start(database_url, config(server)) for _ in range(2)]
         said = [process.communicate(timeout=120)[0] for process in both]
         codes = sorted(process.returncode for process in both)
@@ -125,7 +125,7 @@ def test_two_runs_at_once_are_one_too_many_for_one_of_them(server_folder, databa
 
 def test_the_limit_is_kept_by_two_processes_together(server_folder, database_url):
     """Ten requests in two seconds, whoever asks; the feed's own limiter refuses none."""
-    with serving(server_folder, "--total", "4000", "--rps", "10", "--rate-window", "1") as server:
+    with serving(server_folder, "--total", "3600", "--rps", "10", "--rate-window", "1") as server:
         limited = config(server, requests_per_second=10)
         both = [start(database_url, limited) for _ in range(2)]
         for process in both:

@@ -151,7 +151,8 @@ class Days:
                     raise ProtocolError(f"{self.feed.name}: {error}, again and again") from error
                 token = None
                 continue
-            self._see_that_it_filters(answer, lo, hi)
+            if token is None:
+                self._see_that_it_filters(answer, lo, hi)
             lost = 0
             votes += answer.direction
             before = (lo, hi)
@@ -167,7 +168,10 @@ class Days:
         back = votes < 0 if order is None else order == "newest first"
         if answer.last is None or (votes == 0 and order is None):
             return lo, hi
-        second = max(lo, min(hi, answer.last.time // 1_000))
+        second, near = answer.last.time // 1_000, 2 * ROUNDING // 1_000
+        if second < lo - near if back else second > hi + near:
+            return hi + 1, hi  # the token leads on, beyond what was asked for
+        second = max(lo, min(hi, second))
         return (lo, second) if back else (second, hi)
 
     def _see_that_it_filters(self, answer: Answer, lo: int, hi: int) -> None:

@@ -51,7 +51,7 @@ def test_the_payload_is_the_record_as_it_came(store, connection):
 
 
 BAD = [
-    ({"id": None}, "expected str"),
+    ({"id": None}, "expected int | str, found null"),
     ({"id": "7"}, "no UUID"),
     ({"type": 5}, "$.type: expected str, found int"),
     ({"type": "\ufffd"}, "no word"),
