@@ -39,19 +39,10 @@ class EventsServer:
         ).json()
         return found
 
-    def stop_growing_at(self, total: int) -> None:
-        """Nothing new appears beyond that."""
-        httpx.post(f"{self.url}/_control/total", json={"total": total}).raise_for_status()
-
     def log(self) -> list[dict[str, Any]]:
         """All requests."""
         found: list[dict[str, Any]] = httpx.get(f"{self.url}/_control/log?n=50000").json()
         return found
-
-    def asked(self, number: int) -> bool:
-        """Whether so many requests have come."""
-        stats = httpx.get(f"{self.url}/_control/stats").json()
-        return bool(stats["requests"] >= number)
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +58,9 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(server_folder: Path, *options: str) -> Iterator[EventsServer]:
-    """A server with these options."""
-    port = free_port()
+def serving(server_folder: Path, *options: str, port: int | None = None) -> Iterator[EventsServer]:
+    """A server with these options. Another one with the same seed has the same events, and knows the other's cursors."""
+    port = port or free_port()
     command = [sys.executable, "-m", "evm_harness.events", "--port", str(port), *options]
     process = subprocess.Popen(command, cwd=server_folder, stdout=subprocess.DEVNULL)
     server, deadline = EventsServer(f"http://127.0.0.1:{port}"), time.monotonic() + 30

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from ingestion_assets_tests.acceptance.events_server import server_folder, serving
+from ingestion_assets_tests.upstream import free_port
 
 __all__ = ["server_folder"]  # a fixture
 
@@ -80,6 +81,15 @@ def until_caught_up(url, typed, tries=12):
     pytest.fail(f"it is not caught up after {tries} runs: {said}")
 
 
+def read_again_what_was_damaged(url, typed):
+    """As docs/operations.md says: a record that was damaged in three readings waits as a letter, and is whole at the source."""
+    with psycopg.connect(url) as connection:
+        (letters,) = connection.execute("SELECT count(*) FROM ops.dead_letters").fetchone()
+        connection.execute("DELETE FROM ops.cursors")
+    if letters:
+        until_caught_up(url, typed)
+
+
 def agrees(url, truth):
     """The set of ids, counts by type and XOR of ids."""
     with psycopg.connect(url) as connection:
@@ -97,17 +107,17 @@ def agrees(url, truth):
 def test_every_fault_and_five_deaths_leave_the_truth(server_folder, database_url, shape):
     """Killed at planned steps, before and after COMMIT among them, while all faults are on and the feed grows."""
     chance = random.Random(4)
-    options = ("--total", "2400", "--cursor-ttl", "1", "--grow", "8", *shape)
-    with serving(server_folder, *options) as server:
-        server.fail(*FAULTS, seed=11)
+    port = free_port()
+    options = ("--cursor-ttl", "1", *shape)
+    with serving(server_folder, "--total", "2400", "--grow", "8", *options, port=port) as server:
         # A flat feed does not say how much it has: of what it drops in silence nobody can know.
-        if shape:
-            server.fail(*(rule for rule in FAULTS if rule["kind"] != "drop_rows"), seed=11)
+        server.fail(*(rule for rule in FAULTS if not shape or rule["kind"] != "drop_rows"), seed=11)
         for _ in range(5):
             run(database_url, config(server), chance.randint(5, 90))
-        server.fail()
-        server.stop_growing_at(server.truth()["total"] )
+        total = server.truth()["total"]
+    with serving(server_folder, "--total", str(total), *options, port=port) as server:  # it grows no more
         until_caught_up(database_url, config(server))
+        read_again_what_was_damaged(database_url, config(server))
         agrees(database_url, server.truth())
 
 
@@ -143,18 +153,9 @@ def test_the_limit_is_kept_by_two_processes_together(server_folder, database_url
 def test_kills_at_random_moments_for_a_long_time(server_folder, database_url, seed):
     """Twenty deaths by SIGKILL from outside, with all faults, two workers at times, and cursors that die young."""
     chance = random.Random(seed)
-    options = (
-        "--total",
-        "150000",
-        "--cursor-ttl",
-        "2",
-        "--grow",
-        "200",
-        "--mixed-time",
-        "--seed",
-        str(seed + 5),
-    )
-    with serving(server_folder, *options) as server:
+    port = free_port()
+    options = ("--cursor-ttl", "2", "--mixed-time", "--seed", str(seed + 5))
+    with serving(server_folder, "--total", "150000", "--grow", "200", *options, port=port) as server:
         server.fail(*FAULTS, seed=seed)
         typed = config(server, page_size=1000)
         for number in range(20):
@@ -165,7 +166,8 @@ def test_kills_at_random_moments_for_a_long_time(server_folder, database_url, se
             for process in processes:
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
-        server.fail()
-        server.stop_growing_at(server.truth()["total"])
+        total = server.truth()["total"]
+    with serving(server_folder, "--total", str(total), *options, port=port) as server:
         until_caught_up(database_url, typed)
+        read_again_what_was_damaged(database_url, typed)
         agrees(database_url, server.truth())

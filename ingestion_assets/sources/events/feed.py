@@ -152,25 +152,29 @@ class Feed:
         return Answer(question, page, records, first, last)
 
     def rows(self, answer: Answer) -> Found:
-        """The rows of a page. If some of its records cannot be read, it is asked for once more: often they then can.
+        """The rows of a page. While some of its records cannot be read, it is asked for again: often they then can.
 
         Raises:
             SchemaDrift: none of its records can be read.
         """
         found = self.records.read(answer.page.data, answer.records)
-        if not found.rejected:
-            return found
-        self.notes.asked_again += 1
-        try:
-            better = self.ask(answer.question)
-            again = self.records.read(better.page.data, better.records)
-        except IngestionError as error:
-            log.info("%s: a page with unreadable records cannot be asked for again: %s", self.name, error)
-            return found
-        # The page may have moved meanwhile: then what it held before must not be lost.
-        missing = set(self.records.ids(answer.records)) - set(self.records.ids(better.records))
-        is_better = len(again.rejected) < len(found.rejected) and not missing
-        return again if is_better else found
+        for _ in range(DOUBTS - 1):
+            if not found.rejected:
+                break
+            self.notes.asked_again += 1
+            try:
+                found = self._better(answer, found)
+            except IngestionError as error:
+                log.info("%s: a page with unreadable records cannot be asked for again: %s", self.name, error)
+                break
+        return found
+
+    def _better(self, answer: Answer, found: Found) -> Found:
+        """Another reading of a page, if it is better. The page may have moved: then what it held before must not be lost."""
+        other = self.ask(answer.question)
+        again = self.records.read(other.page.data, other.records)
+        missing = set(self.records.ids(answer.records)) - set(self.records.ids(other.records))
+        return again if len(again.rejected) < len(found.rejected) and not missing else found
 
     def holds(self, answer: Answer, anchor: Anchor) -> bool:
         """Whether an event is among those of a page."""
