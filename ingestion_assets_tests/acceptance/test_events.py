@@ -109,7 +109,7 @@ def test_every_fault_and_five_deaths_leave_the_truth(server_folder, database_url
     chance = random.Random(4)
     port = free_port()
     options = ("--cursor-ttl", "1", *shape)
-    with serving(server_folder, "--total", "2400", "--grow", "8", *options, port=port) as server:
+    with serving(server_folder, "--total", "1800", "--grow", "8", *options, port=port) as server:
         # A flat feed does not say how much it has: of what it drops in silence nobody can know.
         server.fail(*(rule for rule in FAULTS if not shape or rule["kind"] != "drop_rows"), seed=11)
         for _ in range(5):
