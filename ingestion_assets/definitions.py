@@ -10,6 +10,8 @@ from ingestion_assets.orchestration import jobs, partitions, resources, schedule
 from ingestion_assets.orchestration.ingest import STORE
 from ingestion_assets.orchestration.io_manager import OnCommit
 from ingestion_assets.settings import Settings
+from ingestion_assets.sources.events import assets as events
+from ingestion_assets.sources.events import tables as events_tables
 from ingestion_assets.sources.evm import assets as evm
 from ingestion_assets.sources.evm import tables as evm_tables
 
@@ -24,13 +26,15 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
     Raises:
         Misconfigured: sources.yaml is not right; the message says where.
     """
-    chains = settings.sources().chains
+    sources = settings.sources()
+    chains, feeds = sources.chains, sources.events
     start = min((chain.start for chain in chains.values()), default=date(2015, 7, 30))
     ours = (
         evm.definitions(chains, settings, partitions.chain_days(sorted(chains), start))
         if chains
         else dg.Definitions()
     )
+    theirs = events.definitions(feeds, settings) if feeds else dg.Definitions()
     everywhere = dg.Definitions(
         jobs=[jobs.replay_dead_letters, jobs.tidy],
         schedules=[
@@ -38,19 +42,24 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
                 dg.DefaultScheduleStatus.RUNNING if settings.automate else dg.DefaultScheduleStatus.STOPPED
             )
         ],
-        sensors=[sensors.resume_lost_runs()] if chains else [],
+        sensors=[sensors.resume_lost_runs()] if chains or feeds else [],
         resources={
             resources.DATABASE: resources.database(
                 settings.database_url, lambda url: postgres.migrate(url, migrations.SCRIPTS)
             ),
             STORE: resources.io_manager(
-                {table.fullname: table for table in evm_tables.metadata.tables.values()}, on_commit
+                {
+                    table.fullname: table
+                    for metadata in (evm_tables.metadata, events_tables.metadata)
+                    for table in metadata.tables.values()
+                },
+                on_commit,
             ),
         },
         # One process for each run: a second one per step doubles the cost of a run that has one kind of step.
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(ours, everywhere)
+    return dg.Definitions.merge(ours, theirs, everywhere)
 
 
 @dg.definitions

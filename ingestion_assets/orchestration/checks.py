@@ -3,7 +3,7 @@
 https://docs.dagster.io/guides/test/asset-checks
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import dagster as dg
 
@@ -17,13 +17,23 @@ from ingestion_assets.orchestration.proving import Proof, Proved, prove
 from ingestion_assets.orchestration.resources import DATABASE, Database
 
 Streams = Callable[[dg.OpExecutionContext], Sequence[Stream]]
+Lacking = Callable[[dg.OpExecutionContext], Iterable[str]]
+
+
+def _nothing(_context: dg.OpExecutionContext) -> Iterable[str]:
+    return ()
+
 
 MOST_STREAMS = 100  # listed with their evidence
 SHOWN = 20  # gaps and dead letters listed in a check's metadata
 
 
 def clean(
-    asset_key: dg.AssetKey, streams: Streams, *, required_resource_keys: set[str]
+    asset_key: dg.AssetKey,
+    streams: Streams,
+    *,
+    required_resource_keys: set[str],
+    lacking: Lacking = _nothing,
 ) -> dg.AssetChecksDefinition:
     """The check `clean`: what was asked for is whole, and every record of it is stored.
 
@@ -32,7 +42,8 @@ def clean(
     Args:
         asset_key: of the asset whose streams they are.
         streams: the streams of the run's partitions.
-        required_resource_keys: what `streams` reads from `context.resources`.
+        required_resource_keys: what `streams` and `lacking` read from `context.resources`.
+        lacking: what is missing of streams that have no positions, a sentence each.
     """
 
     @dg.asset_check(
@@ -47,12 +58,12 @@ def clean(
         if operation.has_partition_key or operation.has_partition_key_range:
             wanted = wanted_by_key(streams(operation))
             gaps = missing(database.store, wanted)
-            letters = open_letters(database.store, wanted)
+            letters = open_letters(database.store, wanted) | letters_of_feeds(database.store, wanted)
         else:
             prefix = "/".join(asset_key.path) + "/"
             gaps = database.store.holes(prefix)
             letters = database.store.count_open_letters(prefix)
-        return _result(gaps, letters)
+        return _result(gaps, letters, list(lacking(operation)))
 
     return check
 
@@ -166,12 +177,18 @@ def open_letters(store: Store, wanted: dict[str, Ranges]) -> dict[str, int]:
     return found
 
 
+def letters_of_feeds(store: Store, wanted: dict[str, Ranges]) -> dict[str, int]:
+    """How many dead letters are open of the streams that have no positions."""
+    feeds = [stream for stream, ranges in wanted.items() if not ranges]
+    return {stream: n for stream in feeds if (n := store.count_open_letters(stream).get(stream, 0))}
+
+
 def _overlap(one: Range, other: Range) -> bool:
     return one[0] <= other[1] and other[0] <= one[1]
 
 
-def _result(gaps: dict[str, Ranges], letters: dict[str, int]) -> dg.AssetCheckResult:
-    found = [f"{stream}: {lo}–{hi}" for stream, ranges in gaps.items() for lo, hi in ranges]
+def _result(gaps: dict[str, Ranges], letters: dict[str, int], lacking: list[str]) -> dg.AssetCheckResult:
+    found = [f"{stream}: {lo}–{hi}" for stream, ranges in gaps.items() for lo, hi in ranges] + lacking
     count = sum(letters.values())
     if found:
         advice = "Materialise the partitions again; `ingestion gaps` names what the source could not prove."

@@ -1,4 +1,6 @@
-"""Partitions: chain × day. Belongs here: partition definitions and what their keys mean; nothing that runs.
+"""Partitions: chain × day, feed × day, feed. Belongs here: partition definitions and what their keys mean; nothing that runs.
+
+A key names a subject (the chain or the feed) and, mostly, a day: `base|2024-01-02`, or only `datasync`.
 
 https://docs.dagster.io/guides/build/partitions-and-backfills/partitioning-assets
 """
@@ -10,6 +12,8 @@ import dagster as dg
 import sqlalchemy as sa
 
 CHAIN, DAY = "chain", "day"  # Dagster orders the dimensions of a key by name: `base|2024-01-02`
+FEED, UTC_DAY = "feed", "utc_day"  # same: the feed has to come first
+SUBJECTS = (CHAIN, FEED)  # the columns of our tables that hold the subject of a partition
 
 Span = tuple[date, date]  # first and last day, inclusive
 
@@ -20,8 +24,19 @@ def chain_days(chains: Sequence[str], start: date) -> dg.MultiPartitionsDefiniti
     return dg.MultiPartitionsDefinition({CHAIN: dg.StaticPartitionsDefinition(list(chains)), DAY: days})
 
 
+def feeds(names: Sequence[str]) -> dg.StaticPartitionsDefinition:
+    """One partition for each feed that is read as a whole."""
+    return dg.StaticPartitionsDefinition(list(names))
+
+
+def feed_days(names: Sequence[str], start: date) -> dg.MultiPartitionsDefinition:
+    """One partition for each feed and UTC day since `start`, today included."""
+    days = dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
+    return dg.MultiPartitionsDefinition({FEED: dg.StaticPartitionsDefinition(list(names)), UTC_DAY: days})
+
+
 def key(chain: str, day: date) -> str:
-    """The partition key of a chain's day."""
+    """The partition key of a chain's, or a feed's, day."""
     return f"{chain}|{day.isoformat()}"
 
 
@@ -32,15 +47,19 @@ def keys(chain: str, span: Span) -> list[str]:
 
 
 def parse(partition_key: str) -> tuple[str, date]:
-    """The chain and day of a partition key."""
+    """The subject and the day of a partition key.
+
+    Raises:
+        ValueError: it names no day.
+    """
     chain, _, day = partition_key.partition("|")
     return chain, date.fromisoformat(day)
 
 
 def spans(keys: Iterable[str]) -> dict[str, tuple[Span, ...]]:
-    """The days of each chain as spans without holes, oldest first: what one scan can read."""
+    """The days of each subject as spans without holes, oldest first: what one scan can read."""
     days: dict[str, list[date]] = {}
-    for chain, day in map(parse, keys):
+    for chain, day in (parse(key) for key in keys if "|" in key):
         days.setdefault(chain, []).append(day)
     return {chain: _spans(sorted(set(found))) for chain, found in days.items()}
 
@@ -55,12 +74,35 @@ def _spans(days: list[date]) -> tuple[Span, ...]:
     return tuple(joined)
 
 
+def subject(table: sa.Table) -> "sa.Column[str]":
+    """The column that holds the chain, or the feed."""
+    return next(table.c[name] for name in SUBJECTS if name in table.c)
+
+
+def whole(keys: Iterable[str]) -> list[str]:
+    """The subjects of those keys that name no day."""
+    return [key for key in keys if "|" not in key]
+
+
+def in_partitions(table: sa.Table, time_column: str, keys: Sequence[str]) -> sa.ColumnElement[bool]:
+    """The rows of these partitions, as SQL."""
+    return sa.or_(
+        sa.false(),
+        subject(table).in_(whole(keys)),
+        *(
+            in_span(table, time_column, name, span)
+            for name, own_spans in spans(keys).items()
+            for span in own_spans
+        ),
+    )
+
+
 def in_span(table: sa.Table, time_column: str, chain: str, span: Span) -> sa.ColumnElement[bool]:
-    """The rows of a chain's days, as SQL."""
+    """The rows of a subject's days, as SQL."""
     first, last = span
     column = table.c[time_column]
     return sa.and_(
-        table.c[CHAIN] == chain, column >= _midnight(first), column < _midnight(last + timedelta(days=1))
+        subject(table) == chain, column >= _midnight(first), column < _midnight(last + timedelta(days=1))
     )
 
 
@@ -69,12 +111,15 @@ def _midnight(day: date) -> sa.ColumnElement[object]:
 
 
 def rows_by_partition(
-    engine: sa.Engine, table: sa.Table, time_column: str, keys: Iterable[str]
+    engine: sa.Engine, table: sa.Table, time_column: str, keys: Sequence[str]
 ) -> dict[str, int]:
     """How many rows each of these partitions holds; partitions without any are left out."""
     day = sa.func.to_char(sa.func.timezone("UTC", table.c[time_column]), "YYYY-MM-DD")
     counts: dict[str, int] = {}
     with engine.connect() as connection:
+        for name in whole(keys):
+            of_name = sa.select(sa.func.count()).where(subject(table) == name)
+            counts[name] = connection.scalar(of_name) or 0
         for chain, chain_spans in spans(keys).items():
             for span in chain_spans:
                 query = (

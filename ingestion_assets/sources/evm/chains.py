@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from ingestion_assets.engine.budget import Budget, SharedBudget, Unlimited, budget_name, finish_estimate
+from ingestion_assets.engine.budget import Budget, SharedBudget, budget_name, finish_estimate
+from ingestion_assets.engine.budgets import shared_budget
 from ingestion_assets.engine.coverage import Range, difference, intersection, union
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.engine.failover import Failover
@@ -142,17 +143,10 @@ class Chains:
         )
 
     def _budget(self, provider: ProviderConfig, key: str | None) -> Budget:
-        rate = provider.requests_per_second
-        if rate is None and provider.requests_per_day is None:
-            return Unlimited()
-        # Whole requests in a window, rounded down: 3 a second are 3 in 1 s, 2.5 are 2 in 1 s, 0.5 is 1 in 2 s.
-        window = 1.0 if rate is None or rate == int(rate) else max(1.0, 1 / rate)
-        requests = 1_000 if rate is None else max(1, int(rate * window))
-        return SharedBudget(
+        return shared_budget(
             self.store,
             budget_name(provider.url.host or "", key),
-            requests=requests,
-            window=window,
+            per_second=provider.requests_per_second,
             per_day=provider.requests_per_day,
             lease=provider.timeout_seconds,
         )

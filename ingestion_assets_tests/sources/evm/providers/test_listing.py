@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestion_assets.engine.copying import insert
 from ingestion_assets.engine.errors import SchemaDrift, Transient
-from ingestion_assets.engine.store import insert
 from ingestion_assets.engine.stream import Rejected
 from ingestion_assets.sources.evm.providers.blockscout import DIALECT as BLOCKSCOUT
 from ingestion_assets.sources.evm.providers.listing import ETHERSCAN_FAMILY, INTERNAL_THAT_MOVE
