@@ -28,7 +28,7 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 
 START = 1_766_880_000_000  # 2025-12-28 in epoch milliseconds
-STEP = 864  # milliseconds between two events: 100,000 a day
+STEP = 2592  # milliseconds between two events: a million in 30 days
 TYPES = ("page_view", "click", "api_call", "form_submit", "scroll", "purchase", "error", "video_play")
 DEVICES = ("mobile", "desktop", "tablet")
 BROWSERS = ("Chrome", "Safari", "Firefox", "Edge")
@@ -61,7 +61,7 @@ def text(number: int) -> str:
 
 
 class Feed:
-    """`total` events, each a function of its number; 100,000 a day, the oldest first."""
+    """`total` events, each a function of its number, the oldest first."""
 
     def __init__(self, total: int) -> None:
         self.total = total
