@@ -180,7 +180,7 @@ def ours(task: dict[str, Any]) -> None:
         pool = connection_pool(task["database"])
         store = Store(pool)
         feeds = Feeds({FEED: FeedConfig.model_validate(typed)}, {}, store)
-        drain([feeds.history(FEED)], store, writers=task.get("writers", 2))  # as the asset has it
+        drain([feeds.history(FEED)], store, writers=2)  # as the asset has it
         feeds.close()
         pool.close()
 
@@ -316,7 +316,8 @@ def rounds(
             found[name].append(one)
             shutil.rmtree(at)
             print(
-                f"{setting.limit} a page, {setting.latency} ms, {repeat + 1}/{options.repeats} {name}: {one.wall:.2f} s",
+                f"{setting.limit} a page, {setting.latency} ms, {repeat + 1}/{options.repeats} {name}: {one.wall:.2f} s,"
+                f" CPU {one.cpu:.2f} and {one.postgres:.2f} s, {one.peak:.0f} MB",
                 file=sys.stderr,
             )
     return found
@@ -353,14 +354,16 @@ def limited(options: argparse.Namespace, upstream: Upstream, databases: Database
 def table(title: str, found: dict[str, list[Measured]], base: str) -> str:
     """Medians over the repeats; time a row as a multiple of `base` in the same repeat."""
     lines = [
-        f"| {title} | time (least … most) | CPU µs a row | Postgres' | MB | rows |",
-        "| --- | --: | --: | --: | --: | --: |",
+        f"| {title} | time (least … most) | CPU µs a row | Postgres' | both | MB | rows |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
     ]
     for name, runs in found.items():
-        times = [
-            (run.wall / run.rows) / (ours.wall / ours.rows)
-            for run, ours in zip(runs, found[base], strict=True)
-        ]
+        pairs = list(zip(runs, found[base], strict=True))
+        times = [(run.wall / run.rows) / (ours.wall / ours.rows) for run, ours in pairs]
+        both = statistics.median(
+            ((run.cpu + run.postgres) / run.rows) / ((ours.cpu + ours.postgres) / ours.rows)
+            for run, ours in pairs
+        )
         spread = "" if name == base else f" ({min(times):.2f} … {max(times):.2f})"
         cpu, postgres = (
             statistics.median(getattr(run, what) / run.rows * 1e6 for run in runs)
@@ -368,7 +371,8 @@ def table(title: str, found: dict[str, list[Measured]], base: str) -> str:
         )
         peak = statistics.median(run.peak for run in runs)
         lines.append(
-            f"| {name} | {statistics.median(times):.2f} ×{spread} | {cpu:.1f} | {postgres:.1f} | {peak:.0f} | {runs[0].rows:,} |"
+            f"| {name} | {statistics.median(times):.2f} ×{spread} | {cpu:.1f} | {postgres:.1f} | {both:.2f} × "
+            f"| {peak:.0f} | {runs[0].rows:,} |"
         )
     return "\n".join(lines)
 
