@@ -28,8 +28,9 @@ ALL_BAD = 3  # so many unreadable records, and no readable one, are a changed fo
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UUIDS = re.compile(rf"(?:{_UUID.pattern}\n)*")
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?) ?(Z|z|[+-]\d\d(?::?\d\d)?)?")
-_ISO_UTC = re.compile(
-    r"(?:\d{4}-(?:0[1-9]|1[0-2])-(?:[01]\d|2[0-8])T[01]\d:[0-5]\d:[0-5]\d(?:\.\d{1,9})?Z\n)*"
+_ISO_UTC = re.compile(  # of 29 February each is looked at by itself
+    r"(?:\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?Z\n)*"
 )
 _EPOCH = re.compile(r"-?\d{1,19}(?:\.\d{1,9})?")
 _UNKNOWN = re.compile(r"unknown field `(.*?)`(?: - at `[^`]*`)?$", re.DOTALL)

@@ -1,7 +1,7 @@
 """How records become rows, and what becomes of those that cannot."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,7 +9,7 @@ from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.errors import SchemaDrift
 from ingestion_assets.sources.events.config import FeedConfig
 from ingestion_assets.sources.events.feeds import Feeds
-from ingestion_assets.sources.events.records import Records, Unreadable, moment
+from ingestion_assets.sources.events.records import _ISO_UTC, Records, Unreadable, moment
 from ingestion_assets.sources.events.streams import Letters
 from ingestion_assets_tests.sources.events.tiny import Tiny, event, read, stored
 
@@ -165,3 +165,14 @@ def test_an_id_that_is_no_uuid_is_hashed_with_its_feed():
     one, other = (Records(name, config).line(line).split(b"\t")[0] for name in ("one", "other"))
     assert one != other
     assert one == Records("one", config).line(line).split(b"\t")[0]
+
+
+def test_every_day_and_hour_is_of_the_form_that_is_checked_for_a_page_at_once():
+    """A month's last days, and its evenings, too; what is no day is not."""
+    moments = [datetime(2023, 1, 1, 23, 59, 59, tzinfo=UTC) + timedelta(days=day) for day in range(365)]
+    moments += [datetime(2023, 1, 1, hour, tzinfo=UTC) for hour in range(24)]
+    text = "".join(f"{moment:%Y-%m-%dT%H:%M:%S}.5Z\n" for moment in moments)
+    assert _ISO_UTC.fullmatch(text)
+    for wrong in ("2023-02-29", "2023-04-31", "2023-00-10", "2023-01-00", "2023-13-01", "2023-01-32"):
+        assert not _ISO_UTC.fullmatch(f"{wrong}T00:00:00Z\n")
+    assert not _ISO_UTC.fullmatch("2023-01-01T24:00:00Z\n")
