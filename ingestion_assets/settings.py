@@ -18,7 +18,7 @@ from ingestion_assets.engine import database
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.sources.evm.config import ChainConfig, ChainName
 from ingestion_assets.sources.evm.providers import KINDS_OF_PROVIDERS
-from ingestion_assets.sources.evm.section import Section
+from ingestion_assets.sources.section import Section
 
 PROJECT = Path(__file__).resolve().parent.parent
 

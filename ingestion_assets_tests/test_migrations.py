@@ -6,13 +6,14 @@ from alembic.migration import MigrationContext
 
 from ingestion_assets import migrations
 from ingestion_assets.engine import database, schema
-from ingestion_assets.sources.evm import tables
+from ingestion_assets.sources.evm import tables as evm
+from ingestion_assets.sources.statements import tables as statements
 
 
 def known():
     """Every table that the package defines, in one place."""
     together = sa.MetaData()
-    for metadata in (schema.metadata, tables.metadata):
+    for metadata in (schema.metadata, evm.metadata, statements.metadata):
         for table in metadata.tables.values():
             table.to_metadata(together)
     return together

@@ -340,7 +340,7 @@ def insert(connection: Connection, rows: Rows, *, expect_new: bool = False) -> t
     middle = len(block) // 2
     inserted, refused = 0, []
     for half in (block[:middle], block[middle:]):
-        new, bad = insert(connection, Rows(rows.table, b"".join(half), len(half)))
+        new, bad = insert(connection, Rows(rows.table, b"".join(half), len(half), rows.least))
         inserted += new
         refused += bad
     return inserted, refused
@@ -356,11 +356,18 @@ def _copy_new(connection: Connection, rows: Rows) -> int:
         sql.SQL("DELETE FROM {}").format(stage)
     )  # what an earlier half of this transaction left
     _copy(connection, rows, stage)
-    return connection.execute(
-        sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {} ON CONFLICT DO NOTHING").format(
-            target, stage, names=_columns(rows.table)
-        )
-    ).rowcount
+    names = _columns(rows.table)
+    command = sql.SQL("INSERT INTO {} AS t ({names}) SELECT {names} FROM {} ").format(
+        target, stage, names=names
+    )
+    if rows.least is None:
+        return connection.execute(command + sql.SQL("ON CONFLICT DO NOTHING")).rowcount
+    least, key = sql.Identifier(rows.least), sql.SQL(", ").join(map(sql.Identifier, rows.table.primary_key.columns.keys()))  # fmt: skip
+    command += sql.SQL(
+        "ON CONFLICT ({key}) DO UPDATE SET ({names}) = (SELECT excluded.*) WHERE excluded.{least} < t.{least}"
+        " RETURNING xmax = 0"  # no transaction has put it in the place of another row
+    ).format(key=key, names=names, least=least)
+    return sum(is_new for (is_new,) in connection.execute(command).fetchall())
 
 
 def _copy(connection: Connection, rows: Rows, into: sql.Identifier) -> None:

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from ingestion_assets.sources.evm.provider import ALL
 from ingestion_assets.sources.evm.providers import AnyProvider
-from ingestion_assets.sources.evm.section import Section, Whole
+from ingestion_assets.sources.section import Section, Whole
 
 
 class Tag(Section):

@@ -11,7 +11,7 @@ from ingestion_assets.engine.answers import Unit
 from ingestion_assets.engine.http import Client, Secrets
 from ingestion_assets.engine.store import Store
 from ingestion_assets.sources.evm.provider import Provider
-from ingestion_assets.sources.evm.section import Section, Whole
+from ingestion_assets.sources.section import Section, Whole
 
 
 def _listed(names: object) -> object:

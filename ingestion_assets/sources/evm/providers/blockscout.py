@@ -24,7 +24,7 @@ from ingestion_assets.sources.evm.providers.base import ProviderConfig
 from ingestion_assets.sources.evm.providers.explorer import Block, Dialect, Explorer, Params
 from ingestion_assets.sources.evm.providers.listing import Listing, Record
 from ingestion_assets.sources.evm.records import INTERNAL_TRANSACTIONS, TOKEN_TRANSFERS, TRANSACTIONS
-from ingestion_assets.sources.evm.section import Whole
+from ingestion_assets.sources.section import Whole
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from ingestion_assets.sources.evm.providers.base import ProviderConfig
 from ingestion_assets.sources.evm.providers.explorer import BLOCK, Block, Dialect, Explorer, Params, Rpc
 from ingestion_assets.sources.evm.providers.listing import Listing
 from ingestion_assets.sources.evm.records import INTERNAL_TRANSACTIONS, TOKEN_TRANSFERS, TRANSACTIONS
-from ingestion_assets.sources.evm.section import Whole
+from ingestion_assets.sources.section import Whole
 
 T = TypeVar("T")
 

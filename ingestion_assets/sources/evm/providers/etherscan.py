@@ -9,7 +9,7 @@ from ingestion_assets.engine.http import Client, Secrets
 from ingestion_assets.engine.store import Store
 from ingestion_assets.sources.evm.providers.base import ProviderConfig
 from ingestion_assets.sources.evm.providers.explorer import Explorer, Params
-from ingestion_assets.sources.evm.section import Whole
+from ingestion_assets.sources.section import Whole
 
 T = TypeVar("T")
 

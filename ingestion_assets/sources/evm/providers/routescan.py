@@ -17,7 +17,7 @@ from ingestion_assets.engine.store import Store
 from ingestion_assets.sources.evm.providers.base import ProviderConfig
 from ingestion_assets.sources.evm.providers.explorer import Dialect, Explorer
 from ingestion_assets.sources.evm.providers.listing import ETHERSCAN_FAMILY, INTERNAL_THAT_MOVE
-from ingestion_assets.sources.evm.section import Whole
+from ingestion_assets.sources.section import Whole
 
 CHAIN = re.compile(r"/evm/(\d+)(?:_\d+)?/")
 

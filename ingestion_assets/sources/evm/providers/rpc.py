@@ -29,7 +29,7 @@ from ingestion_assets.sources.evm.node.wire import Wire
 from ingestion_assets.sources.evm.provider import ALL, Header, Question, Reading
 from ingestion_assets.sources.evm.providers.base import ProviderConfig
 from ingestion_assets.sources.evm.records import INTERNAL_TRANSACTIONS, TRANSACTIONS
-from ingestion_assets.sources.evm.section import Whole as Number
+from ingestion_assets.sources.section import Whole as Number
 
 BALANCE_OF = "0x70a08231"  # selector of balanceOf(address)
 SETTLED = 1_000  # blocks below the head, whose times can no longer change
