@@ -12,6 +12,8 @@ from ingestion_assets.orchestration.io_manager import OnCommit
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.evm import assets as evm
 from ingestion_assets.sources.evm import tables as evm_tables
+from ingestion_assets.sources.statements import assets as statements
+from ingestion_assets.sources.statements import tables as statement_tables
 
 
 def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Definitions:
@@ -24,13 +26,14 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
     Raises:
         Misconfigured: sources.yaml is not right; the message says where.
     """
-    chains = settings.sources().chains
+    sources = settings.sources()
+    chains = sources.chains
     start = min((chain.start for chain in chains.values()), default=date(2015, 7, 30))
-    ours = (
-        evm.definitions(chains, settings, partitions.chain_days(sorted(chains), start))
-        if chains
-        else dg.Definitions()
-    )
+    ours: list[dg.Definitions] = []
+    if chains:
+        ours.append(evm.definitions(chains, settings, partitions.chain_days(sorted(chains), start)))
+    if sources.statements is not None:
+        ours.append(statements.definitions(sources.statements, settings))
     everywhere = dg.Definitions(
         jobs=[jobs.replay_dead_letters, jobs.tidy],
         schedules=[
@@ -38,19 +41,24 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
                 dg.DefaultScheduleStatus.RUNNING if settings.automate else dg.DefaultScheduleStatus.STOPPED
             )
         ],
-        sensors=[sensors.resume_lost_runs()] if chains else [],
+        sensors=[sensors.resume_lost_runs()] if ours else [],
         resources={
             resources.DATABASE: resources.database(
                 settings.database_url, lambda url: postgres.migrate(url, migrations.SCRIPTS)
             ),
             STORE: resources.io_manager(
-                {table.fullname: table for table in evm_tables.metadata.tables.values()}, on_commit
+                {
+                    table.fullname: table
+                    for metadata in (evm_tables.metadata, statement_tables.metadata)
+                    for table in metadata.tables.values()
+                },
+                on_commit,
             ),
         },
         # One process for each run: a second one per step doubles the cost of a run that has one kind of step.
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(ours, everywhere)
+    return dg.Definitions.merge(*ours, everywhere)
 
 
 @dg.definitions

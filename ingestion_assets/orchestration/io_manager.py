@@ -22,7 +22,7 @@ from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Batch, Covered, Drained, Stream, Tally, name_of
 from ingestion_assets.orchestration import metadata
 from ingestion_assets.orchestration.ingest import Ingestion, sorted_for_dagster
-from ingestion_assets.orchestration.partitions import in_span, rows_by_partition, spans
+from ingestion_assets.orchestration.partitions import grid_of, in_span, rows_by_partition, spans
 
 REPORT_EVERY = 30.0  # seconds between lines of progress: each is a row in Dagster's event log
 
@@ -134,7 +134,9 @@ class StoreIOManager(dg.IOManager):
             )
         table, time_column = self._table(context)
         keys = list(context.asset_partition_keys)
-        counts = rows_by_partition(self._engine, table, time_column, keys)
+        counts = rows_by_partition(
+            self._engine, table, time_column, keys, grid_of(context.asset_partitions_def)
+        )
         with sorted_for_dagster():
             unproved = set(obj.partitions_of(drained.unproved)) if drained.unproved else set()
         step = context.step_context
@@ -167,12 +169,13 @@ class StoreIOManager(dg.IOManager):
         table, time_column = self._table(context.upstream_output)
         query = sa.select(table)
         if context.has_asset_partitions:
+            grid = grid_of(context.asset_partitions_def)
             query = query.where(
                 sa.or_(
                     sa.false(),
                     *(
-                        in_span(table, time_column, chain, span)
-                        for chain, chain_spans in spans(context.asset_partition_keys).items()
+                        in_span(table, time_column, chain, span, grid)
+                        for chain, chain_spans in spans(context.asset_partition_keys, grid).items()
                         for span in chain_spans
                     ),
                 )
