@@ -3,9 +3,11 @@
 Nothing is ever unpacked: a file in a ZIP is read where it is, and its name is a label and no path.
 """
 
+import errno
 import hashlib
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,7 +28,17 @@ MOST_RATIO, FROM_SIZE = 250, 16 << 20  # text packs to a twentieth; what is smal
 IGNORED = ("__MACOSX/", ".DS_Store", "Thumbs.db")
 MEMBER = "!"  # between the path of a ZIP and the name of a file in it
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+# A strange version or method is NotImplementedError, a member that is encrypted after all RuntimeError.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeError,
+    OverflowError,
+)
 
 
 class Hashed:
@@ -91,17 +103,14 @@ def members(path: Path) -> list[str]:
     Raises:
         Unreadable: it is damaged, encrypted, or a bomb, or a name leads out of it.
     """
-    try:
-        with _regular(path) as opened, zipfile.ZipFile(opened) as archive:
-            found = [
-                info
-                for info in archive.infolist()
-                if not info.is_dir()
-                and not info.filename.startswith(IGNORED[0])
-                and not info.filename.endswith(IGNORED[1:])
-            ]
-    except _DAMAGE as error:
-        raise Unreadable(f"the ZIP is damaged: {error}") from error
+    with _sound(), _regular(path) as opened, zipfile.ZipFile(opened) as archive:
+        found = [
+            info
+            for info in archive.infolist()
+            if not info.is_dir()
+            and not info.filename.startswith(IGNORED[0])
+            and not info.filename.endswith(IGNORED[1:])
+        ]
     if not found:
         raise Unreadable("the ZIP holds no file")
     if len(found) > MOST_PARTS:
@@ -142,11 +151,21 @@ def opened(path: Path, member: str | None = None) -> Iterator[Source]:
         if member is None:
             yield source
             return
-        try:
-            with zipfile.ZipFile(source) as archive, archive.open(member) as inside:
-                yield inside
-        except _DAMAGE as error:
-            raise Unreadable(f"the ZIP is damaged: {error}") from error
+        with _sound(), zipfile.ZipFile(source) as archive, archive.open(member) as inside:
+            yield inside
+
+
+@contextmanager
+def _sound() -> Iterator[None]:
+    """What a ZIP that is damaged makes Python raise, said in a sentence."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise Unreadable(f"the ZIP is damaged: {error}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise  # the disk's affair
+        raise Unreadable("the ZIP is damaged: it points to a place that there is not") from error
 
 
 def _regular(path: Path) -> BinaryIO:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from psycopg.rows import dict_row
+
 from ingestion_assets.engine.coverage import Ranges, difference
 from ingestion_assets.engine.store import Connection, Store
 from ingestion_assets.sources.statements.files import MEMBER
@@ -75,8 +77,10 @@ class Registry:
             "SELECT account, hash, path, dialect, size, positions, records, weeks, in_order FROM ops.statement_files"
             " WHERE %(account)s::text IS NULL OR account = %(account)s ORDER BY registered_at, hash"
         )
-        found = self._store.transaction(lambda c: c.execute(query, {"account": account}).fetchall())
-        return [File(*said, weeks=tuple(weeks), in_order=in_order) for *said, weeks, in_order in found]
+        found = self._store.transaction(
+            lambda c: c.cursor(row_factory=dict_row).execute(query, {"account": account}).fetchall()
+        )
+        return [File(**row | {"weeks": tuple(row["weeks"])}) for row in found]
 
     def missing(self, files: Sequence[File]) -> dict[str, Ranges]:
         """The lines that are wanted and not covered, by stream key; files that are whole are left out."""

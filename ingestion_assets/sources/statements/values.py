@@ -16,9 +16,9 @@ Value = Callable[[str], str | None]
 NOTHING = frozenset({"", "-", "--", "N/A", "n/a"})
 NEW_YORK = ZoneInfo("America/New_York")
 
-_PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_SCIENTIFIC = re.compile(r"[+-]?\d+(?:\.\d+)?[eE][+-]?\d{1,3}")
+_PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
+_SCIENTIFIC = re.compile(r"[+-]?\d+(?:\.\d+)?[eE][+-]?\d{1,2}", re.ASCII)
 _CURRENCY = re.compile(r"[€$£¥₽₿\u00a0\u202f ]")
 MOST_DIGITS = 100  # Postgres holds more; a longer number is no amount
 
@@ -105,7 +105,7 @@ def american_date(cell: str) -> str | None:
     """A date written month first: 10/31/25 · 5/03/24 · 1/9/2026 -> 2025-10-31."""
     if cell.strip() in NOTHING:
         return None
-    found = re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{2}|\d{4})", cell.strip())
+    found = re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{2}|\d{4})", cell.strip(), re.ASCII)
     if not found:
         raise ValueError(f"no date: {cell!r}")
     month, day, year = map(int, found.groups())
@@ -118,7 +118,7 @@ def american_date(cell: str) -> str | None:
 # What Interactive Brokers writes, in statements and in Flex queries, for whose dates a person chooses one of many forms.
 _DATE = r"(?:(?P<y>\d{4})-?(?P<m>\d\d)-?(?P<d>\d\d)|(?P<d3>\d\d)-(?P<b>[A-Z]{3})-(?P<y3>\d\d)|(?P<m4>\d\d)/(?P<d4>\d\d)/(?P<y4>\d{4}|\d\d))"
 _TIME = r"(?:(?:[;, T]\s?)(?P<H>\d\d):?(?P<M>\d\d):?(?P<S>\d\d))?(?P<zone> (?:EST|EDT|UTC|GMT))?"
-_IBKR = re.compile(_DATE + _TIME)
+_IBKR = re.compile(_DATE + _TIME, re.ASCII)
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _ZONES: dict[str, tzinfo] = {
     "EST": timezone(timedelta(hours=-5)), "EDT": timezone(timedelta(hours=-4)), "UTC": UTC, "GMT": UTC,

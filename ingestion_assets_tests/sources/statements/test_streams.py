@@ -1,7 +1,6 @@
 """A file becomes lines: every one once, equal ones each for itself, whatever is killed, repeated or overlaps."""
 
 import itertools
-import os
 import random
 from contextlib import suppress
 
@@ -198,7 +197,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(inbox, connection):
 def test_a_file_that_is_gone_is_asked_for(inbox, connection):
     """The others are read all the same; put back under any name it goes on."""
     half_imported(inbox)
-    os.replace(inbox.folder / "one.csv", inbox.folder.parent / "elsewhere")
+    (inbox.folder / "one.csv").rename(inbox.folder.parent / "elsewhere")
     inbox.put("two.csv", history(fill(59)))
     drained = inbox.imported()
     ((_, error),) = drained.failed.items()

@@ -209,6 +209,8 @@ IBKR_VALUES: Mapping[str, Value] = {
             "Quantity", "T. Price", "C. Price", "Price", "Proceeds", "Comm/Fee", "Basis", "Realized P/L",
             "Realized P/L %", "MTM P/L", "Amount", "Gross Amount", "Commission", "Net Amount", "Value", "Cost Price",
             "Cost Basis", "Close Price", "Unrealized P/L", "Unrealized P/L %", "Mult", "Rate", "Fee", "Tax",
+            "Total", "Securities", "Futures", "Commodities", "Month to Date", "Year to Date", "Prior Total",
+            "Current Long", "Current Short", "Current Total", "Change",
         ),
         number,
     ),
