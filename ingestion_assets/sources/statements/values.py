@@ -30,7 +30,7 @@ def text(cell: str) -> str | None:
 
 @lru_cache(maxsize=65_536)
 def number(cell: str) -> str | None:
-    """A decimal: 1,300.00 · -0.12 · €3,343.11 · -€5 · 2.6E-4 · -- -> 1300, -0.12, 3343.11, -5, 0.00026, None."""
+    """A decimal: 1,300.00 · -0.12 · €4,250.75 · -€5 · 1.5E-4 · -- -> 1300, -0.12, 4250.75, -5, 0.00015, None."""
     if cell in NOTHING:
         return None
     if len(cell) > MOST_DIGITS:

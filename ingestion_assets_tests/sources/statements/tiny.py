@@ -1,12 +1,18 @@
-"""Statement files that the tests write: small ones in each format, and an inbox to drop them into."""
+"""Statement files that the tests write, and an inbox to drop them into.
+
+As a program it imports a folder, to be killed: `python -m … URL FOLDER SEED`.
+"""
 
 import os
+import random
+import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingestion_assets.engine.drain import drain
-from ingestion_assets.engine.store import Store
+from ingestion_assets.engine.store import Store, connection_pool
 from ingestion_assets.sources.statements.config import StatementsConfig
 from ingestion_assets.sources.statements.inbox import Inbox, Look
 from ingestion_assets.sources.statements.registry import Registry
@@ -93,3 +99,19 @@ def raws(connection) -> list[str]:
 def same(lines: Iterable[str]) -> list[str]:
     """What `raws` should be."""
     return sorted(lines, key=str)
+
+
+def main(url: str, folder: str, seed: str) -> None:
+    """Import all that lies in a folder, in an order and in chunks that the seed decides."""
+    chance = random.Random(int(seed))
+    with connection_pool(url) as pool:
+        dropped = Dropped(Path(folder), Store(pool), now=time.time())
+        dropped.look()
+        streams = dropped.streams(chance.randint(50, 400))
+        chance.shuffle(streams)
+        drained = drain(streams, dropped.store, read_ahead=chance.randint(0, 2), writers=chance.randint(1, 2))
+        assert not drained.failed
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

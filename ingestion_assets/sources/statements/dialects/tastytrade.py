@@ -33,7 +33,7 @@ TASTYTRADE = TableDialect(
                 Column("Strike Price", "strike_price", number),
                 Column("Call or Put", "call_or_put", text),
                 Column("Order #", "order", text),
-                # It follows from Value, Commissions and Fees, and only some exports of the same line have it.
+                # Only some exports of the same line have it; it is Value, Commissions and Fees, give or take a cent.
                 Column("Total", "total", number, in_key=False, optional=True),
                 Column("Currency", "currency", text),
             ),
