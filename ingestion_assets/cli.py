@@ -31,6 +31,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ChainOption = Annotated[str | None, typer.Option("--chain", help="Only this chain of sources.yaml.")]
+AccountOption = Annotated[str | None, typer.Option("--account", help="Only this account of statement files.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
 HEAD_REQUESTS = 2  # a sync's own: how far the chain is, and how far it is final
@@ -78,7 +79,8 @@ def check(as_json: Json = False) -> None:
 
     with _explained():
         settings = Settings.from_environment()
-        chains = settings.sources().chains
+        sources = settings.sources()
+        chains = sources.chains
         missing = [
             f"{name}: the variable {variable} is not set"
             for name, chain in chains.items()
@@ -97,7 +99,15 @@ def check(as_json: Json = False) -> None:
             }
             for name, chain in chains.items()
         ]
-        _print(found, as_json=as_json)
+        inbox = sources.statements and settings.sources_folder / sources.statements.inbox
+        if inbox and as_json:
+            _print([*found, {"statements": str(inbox)}], as_json=True)
+        elif inbox:
+            if found:
+                _print(found, as_json=False)
+            typer.echo(f"statements: {inbox}{'' if inbox.is_dir() else ', which is not there yet'}")
+        else:
+            _print(found, as_json=as_json)
         if missing:
             raise Misconfigured("; ".join(missing))
 
@@ -163,26 +173,34 @@ def status(chain: ChainOption = None, as_json: Json = False) -> None:
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
         found = [line for line in report.status(settings, store) if chain in (None, line.chain)]
+        accounts = report.statements(store) if chain is None else []
         if as_json:
-            _print([dataclasses.asdict(line) for line in found], as_json=True)
+            _print([dataclasses.asdict(line) for line in (*found, *accounts)], as_json=True)
             return
         for name, lines in itertools.groupby(found, key=lambda line: line.chain):
             _print_status(name, list(lines))
+        if accounts:
+            typer.echo(accounts[0].asset)
+            columns = ("account", "files", "unfinished", "records", "lines", "missing", "dead_letters")
+            _print_table([{name: getattr(line, name) for name in columns} for line in accounts])
 
 
 @app.command()
 def gaps(chain: ChainOption = None, as_json: Json = False) -> None:
-    """What is wanted and not covered, from each chain's first day to its last final block."""
+    """What is wanted and not covered: blocks of each chain up to its last final one, and lines of registered files."""
     from ingestion_assets import report
 
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
         found = report.gaps(settings, store, chain)
+        lines = report.statement_gaps(store) if chain is None else []
         if as_json:
-            _print([dataclasses.asdict(gap) for gap in found], as_json=True)
+            _print([dataclasses.asdict(gap) for gap in (*found, *lines)], as_json=True)
             return
-        _print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in found)
+        _print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in (*found, *lines))
         typer.echo(f"{len(found):,} gaps, {report.blocks(found):,} blocks")
+        if lines:
+            typer.echo(f"{len(lines):,} gaps, {report.blocks(lines):,} lines of statement files")
 
 
 @app.command()
@@ -204,8 +222,11 @@ def replay(
 
 @app.command()
 def backfill(
-    asset: Annotated[str, typer.Argument(help="evm/transactions, or evm/* for all of a family.")],
+    asset: Annotated[
+        str, typer.Argument(help="evm/transactions, or evm/* for all of a family; statements/lines.")
+    ],
     chain: ChainOption = None,
+    account: AccountOption = None,
     first: Annotated[
         datetime | None,
         typer.Option("--from", formats=["%Y-%m-%d"], help="First day; default: the chain's start."),
@@ -224,7 +245,15 @@ def backfill(
     with _explained():
         settings = Settings.from_environment()
         _known_chain(settings, chain)
-        selection = backfills.select(settings, asset, chain, _date(first), _date(last))
+        if backfills.is_of_statements(asset):
+            with _store() as (_, store):
+                selection, look = backfills.select_statements(
+                    settings, store, account, _date(first), _date(last)
+                )
+            for said in (*look.rejected, *look.refused):
+                print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
+        else:
+            selection = backfills.select(settings, asset, chain, _date(first), _date(last))
         if here:
             done = backfills.run_here(settings, selection, narration)
             lists = ("runs", "errors", "contradicted")
