@@ -175,7 +175,7 @@ def status(chain: ChainOption = None, as_json: Json = False) -> None:
         found = [line for line in report.status(settings, store) if chain in (None, line.chain)]
         accounts = report.statements(store) if chain is None else []
         if as_json:
-            _print([dataclasses.asdict(line) for line in (*found, *accounts)], as_json=True)
+            _print([*map(dataclasses.asdict, found), *map(dataclasses.asdict, accounts)], as_json=True)
             return
         for name, lines in itertools.groupby(found, key=lambda line: line.chain):
             _print_status(name, list(lines))

@@ -104,7 +104,7 @@ def statements(store: Store) -> list[StatementStatus]:
     registry = Registry(store)
     files = registry.files()
     missing = registry.missing(files)
-    stored = dict(
+    stored: dict[str, int] = dict(
         store.transaction(
             lambda c: c.execute("SELECT account, count(*) FROM raw.statement_lines GROUP BY 1").fetchall()
         )

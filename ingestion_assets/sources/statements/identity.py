@@ -23,16 +23,21 @@ class Ordinals:
         self._prefix = dialect.encode()
         self._in_order = in_order
         self._at: datetime | None = None
+        self._moment = ""
         self._seen: dict[bytes, int] = {}
 
     def next(self, line: Line) -> tuple[int, str]:
         """The ordinal of a line, and its id as hexadecimal digits."""
-        if self._in_order and line.at != self._at:
-            self._seen.clear()
-            self._at = line.at
+        if line.at != self._at:
+            if self._in_order:
+                self._seen.clear()
+            self._at, self._moment = line.at, line.at.isoformat()
         # Absent and empty are one: exporters differ in which of them they write.
-        text = "\x1f".join((line.section, line.at.isoformat(), *(part or "" for part in line.key)))
-        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._prefix).digest()
-        ordinal = self._seen.get(key, 0)
-        self._seen[key] = ordinal + 1
-        return ordinal, blake2b(b"%d" % ordinal, digest_size=16, key=key).hexdigest()
+        text = "\x1f".join([line.section, self._moment, *[part or "" for part in line.key]])
+        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._prefix)
+        found = key.digest()
+        ordinal = self._seen.get(found, 0)
+        self._seen[found] = ordinal + 1
+        if ordinal:
+            key.update(b"\x1f%d" % ordinal)
+        return ordinal, key.hexdigest()

@@ -1,5 +1,6 @@
 """What is read of a statement file: its lines in chunks, each with the mark that says which lines are whole."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from ingestion_assets.sources.statements.inbox import changed
 from ingestion_assets.sources.statements.line import Changed, Line, Source
 from ingestion_assets.sources.statements.registry import File
 from ingestion_assets.sources.statements.tables import lines
+from ingestion_assets.sources.statements.values import moment
 
 CHUNK = 2_000  # lines of one commit
+
+_ESCAPED = re.compile(r"[\\\t\n\r\0\ud800-\udfff]")  # what COPY cannot take as it is; in most lines nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,41 +101,52 @@ class FileLines:
                 f"{self.file.path} is not in the inbox any more, and its import is not finished: put it back, under any name"
             ) from error
 
-    def row(self, line: Line, ordinal: int, identity: str) -> bytes:
-        """A line as COPY text."""
-        columns = (
-            rows.text(self.file.account),
-            line.at.isoformat().encode(),
-            rows.text(self.file.dialect),
-            rows.text(line.section),
-            b"%d" % ordinal,
-            rows.payload(msgspec.json.encode(line.payload)),
-            rows.text(line.raw),
-            self.file.hash.encode(),
-            b"%d" % line.position,
-            identity.encode(),
-        )
-        return b"\t".join(columns) + b"\n"
-
-    def outside(self, line: Line) -> str | None:
-        """Why a line lies in no partition, if it does not."""
-        begin = datetime.combine(self.first_week, time(), UTC)
-        end = datetime.combine(self.last_week + timedelta(days=7), time(), UTC)
-        if begin <= line.at < end:
-            return None
-        return f"dated {line.at:%Y-%m-%d}, which is not between {self.first_week} and the end of this week"
-
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     found = path.lstat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+class _Rows:
+    """Lines of one file as COPY text."""
+
+    def __init__(self, stream: FileLines) -> None:
+        file = stream.file
+        self._account, self._dialect = rows.text(file.account), rows.text(file.dialect)
+        self._hash = file.hash.encode()
+        self._first_week = stream.first_week
+        self._begin = datetime.combine(stream.first_week, time(), UTC)
+        self._end = datetime.combine(stream.last_week + timedelta(days=7), time(), UTC)
+
+    def row(self, line: Line, ordinal: int, identity: str) -> bytes:
+        """One line."""
+        return b"%b\t%b\t%b\t%b\t%d\t%b\t%b\t%b\t%d\t%b\n" % (
+            self._account,
+            moment(line.at).encode(),
+            self._dialect,
+            rows.text(line.section),
+            ordinal,
+            rows.payload(msgspec.json.encode(line.payload)),
+            rows.text(line.raw) if _ESCAPED.search(line.raw) else line.raw.encode(),
+            self._hash,
+            line.position,
+            identity.encode(),
+        )
+
+    def outside(self, line: Line) -> str | None:
+        """Why a line lies in no partition, if it does not."""
+        if self._begin <= line.at < self._end:
+            return None
+        return f"dated {line.at:%Y-%m-%d}, which is not between {self._first_week} and the end of this week"
+
+
 class _Chunk:
     """Lines that are committed together, cut from the gaps of a file."""
 
     def __init__(self, stream: FileLines, gaps: Ranges) -> None:
-        self._stream = stream
+        self._size_wanted = stream.chunk
+        self._evidence = Evidence("stated", stream.file.dialect)
+        self._rows_of = _Rows(stream)
         self._gaps: list[Range] = list(gaps)
         self._rows: list[bytes] = []
         self._rejected: list[Rejected] = []
@@ -147,16 +162,16 @@ class _Chunk:
         if isinstance(record, Rejected) or numbered is None:
             assert isinstance(record, Rejected)  # noqa: S101 - for the type checker
             self._rejected.append(record)
-        elif (reason := self._stream.outside(record)) is not None:
+        elif (reason := self._rows_of.outside(record)) is not None:
             self._rejected.append(Rejected(record.raw.encode(), reason, record.position))
         else:
-            self._rows.append(self._stream.row(record, *numbered))
+            self._rows.append(self._rows_of.row(record, *numbered))
 
     def up_to(self, position: int) -> Iterator[Batch]:
         """What is whole when the next line is at this position: gaps that end before it, and full chunks."""
         while self._gaps and self._gaps[0][1] < position:
             yield self._batch(self._gaps[0][1])
-        if self._gaps and self._size >= self._stream.chunk:
+        if self._gaps and self._size >= self._size_wanted:
             yield self._batch(position - 1)
 
     def rest(self) -> Iterator[Batch]:
@@ -169,8 +184,6 @@ class _Chunk:
         if hi < end:
             self._gaps.insert(0, (hi + 1, end))
         found = Rows(lines, b"".join(self._rows), len(self._rows), least="file")
-        batch = Batch(
-            Covered(lo, hi, Evidence("stated", self._stream.file.dialect)), (found,), tuple(self._rejected)
-        )
+        batch = Batch(Covered(lo, hi, self._evidence), (found,), tuple(self._rejected))
         self._rows, self._rejected, self._size = [], [], 0
         return batch

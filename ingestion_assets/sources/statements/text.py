@@ -10,7 +10,7 @@ MOST_BYTES = 1 << 20  # of one line, and of one record that spans several
 BOM = "\ufeff"
 
 # Cheap, and true of every line that holds a formula: only then are its cells looked at one by one.
-_SUSPECT = re.compile(r'(?:^|,)\s*"?\s*[=@+\-][^\d.,"\s]?')
+_SUSPECT = re.compile(r'(?:^|,)[\s"]*(?:[=@]|[+\-][^,]*[(|!])')
 _FORMULA = re.compile(r"\s*(?:[=@]|[+\-][^,]*[(|!])")
 
 

@@ -59,6 +59,7 @@ def plain(digits: str) -> str:
     return "0" if written in ("-0", "") else written
 
 
+@lru_cache(maxsize=4_096)
 def moment(when: datetime) -> str:
     """A time as payloads hold it: 2025-10-31T21:00:00Z."""
     return when.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -3,8 +3,9 @@
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from operator import itemgetter
 
 from ingestion_assets.engine.stream import Rejected
 from ingestion_assets.sources.statements import text
@@ -79,18 +80,28 @@ class Table:
         return Layout(self, tuple(columns), self.time or in_zone(zone))
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
-    """A table in the order of one file's columns; None is the column that says when."""
+    """A table in the order of one file's columns.
 
-    table: Table
-    columns: tuple[Column | None, ...]
-    time: Callable[[str], datetime]
-    keys: tuple[str, ...] = field(init=False)
+    Args:
+        table: whose header it is.
+        columns: in the order of the file; None is the one that says when.
+        time: what its cells are.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, table: Table, columns: tuple[Column | None, ...], time: Callable[[str], datetime]
+    ) -> None:
+        self._table = table
+        self._time = time
+        self._at = columns.index(None)
+        self._headers = [table.at if column is None else column.header for column in columns]
+        self._names = ["time" if column is None else column.name for column in columns]
+        self._values = [_moment_of(time) if column is None else column.value for column in columns]
         # In the order of the declaration, whatever that of the file: another export has to give the same key.
-        object.__setattr__(self, "keys", tuple(one.name for one in self.table.columns if one.in_key))
+        keys = [one.name for one in table.columns if one.in_key]
+        self._key = itemgetter(*keys)
+        self._absent = dict.fromkeys(name for name in keys if name not in self._names)
 
     def line(self, position: int, raw: str, cells: Sequence[str]) -> Line:
         """One record.
@@ -98,23 +109,39 @@ class Layout:
         Raises:
             ValueError: a cell is not what its column holds.
         """
-        if len(cells) != len(self.columns):
-            raise ValueError(f"{len(cells)} cells below a header of {len(self.columns)}")
-        payload: dict[str, str | None] = {}
-        at: datetime | None = None
-        for column, cell in zip(self.columns, cells, strict=True):
-            if column is None:
-                at = self.time(cell)
-                payload["time"] = moment(at)
-            else:
-                try:
-                    payload[column.name] = column.value(cell)
-                except ValueError as error:
-                    raise ValueError(f"{column.header}: {error}") from error
-        assert at is not None  # noqa: S101 - `fits` has seen the column
-        key = tuple(payload.get(name) for name in self.keys)
-        account = payload.get(self.table.account) if self.table.account else None
-        return Line(position, raw, self.table.section, at, key, payload, account)
+        if len(cells) != len(self._names):
+            raise ValueError(f"{len(cells)} cells below a header of {len(self._names)}")
+        try:
+            payload = {
+                name: value(cell) for name, value, cell in zip(self._names, self._values, cells, strict=True)
+            }
+        except ValueError:
+            self._explain(cells)
+            raise
+        if self._absent:
+            payload |= self._absent
+        account = payload[self._table.account] if self._table.account else None
+        return Line(
+            position,
+            raw,
+            self._table.section,
+            self._time(cells[self._at]),
+            self._key(payload),
+            payload,
+            account,
+        )
+
+    def _explain(self, cells: Sequence[str]) -> None:
+        """Say which column a bad cell stands in."""
+        for header, value, cell in zip(self._headers, self._values, cells, strict=True):
+            try:
+                value(cell)
+            except ValueError as error:
+                raise ValueError(f"{header}: {error}") from error
+
+
+def _moment_of(time: Callable[[str], datetime]) -> Value:
+    return lambda cell: moment(time(cell))
 
 
 @dataclass(frozen=True, slots=True)
