@@ -1,4 +1,6 @@
-"""The exports of KuCoin: account history, deposits, withdrawals, spot orders and their fills. Times are those of the zone in the header.
+"""The exports of KuCoin: account history, deposits, withdrawals, spot orders, their fills, fills of bots, and conversions.
+
+Times are those of the zone in the header.
 
 Other exports of KuCoin (futures, margin, earn, snapshots) are not read, and refused as unknown.
 https://www.kucoin.com/support/900005034986
@@ -83,6 +85,21 @@ KUCOIN = TableDialect(
                 *_FILL,
                 Column("Tax", "tax", number, in_key=False, optional=True),
                 Column("Maker/Taker", "maker_or_taker", text, optional=True),
+            ),
+            account="uid",
+            also=("Time Filled",),  # of trading bots
+        ),
+        Table(
+            "Convert",
+            "Time of Update",
+            (
+                *_OWNER,
+                Column("Payment Account", "payment_account", text),
+                Column("Sell", "sell", text),
+                Column("Buy", "buy", text),
+                Column("Price", "price", text),
+                Column("Tax", "tax", number, in_key=False, optional=True),
+                Column("Status", "status", text),
             ),
             account="uid",
         ),
