@@ -192,13 +192,20 @@ class Progress:
     """Says every half minute how far the drain is and when it may end, and tells `on_commit` of every batch."""
 
     def __init__(
-        self, context: dg.OutputContext, obj: Ingestion, store: Store, on_commit: OnCommit | None = None
+        self,
+        context: dg.OutputContext,
+        obj: Ingestion,
+        store: Store,
+        on_commit: OnCommit | None = None,
+        *,
+        every: float = REPORT_EVERY,
     ) -> None:
         self._context = context
         self._ingestion = obj
         self._store = store
         self._on_commit = on_commit
         self._total = Tally()
+        self._every = every
         self._said_at = time.monotonic()
         self._requests = sent.total()
         self._read = 0  # positions, summed over keys
@@ -210,13 +217,16 @@ class Progress:
             self._read += (batch.mark.hi - batch.mark.lo + 1) * len(batch.keys or stream.keys)
         if self._on_commit is not None:
             self._on_commit(stream, batch, tally)
-        if time.monotonic() - self._said_at >= REPORT_EVERY:
+        if time.monotonic() - self._said_at >= self._every:
             self._said_at = time.monotonic()
             self._context.log.info(
                 "so far %d batches and %d new rows; now at %s, %s",
                 self._total.batches, self._total.inserted, name_of(stream), batch.mark,
             )  # fmt: skip
             self._estimate()
+            said = self._ingestion.progress()
+            if said:
+                self._context.log_event(dg.AssetObservation(self._context.asset_key, metadata=said))
 
     def _estimate(self) -> None:
         """What is left costs what was read so far has cost; a guess, and said to be one."""

@@ -15,13 +15,17 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from ingestion_assets.engine.store import Store, connection_pool
 from ingestion_assets.sources.statements.dialects.ibkr_flex import FLEX, NUMBERS
 from ingestion_assets.sources.statements.line import Line
+from ingestion_assets_tests.conftest import TEMPLATE, fresh
 from ingestion_assets_tests.sources.statements.tiny import Dropped, stored
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -46,38 +50,49 @@ def drop(inbox: Dropped, *families: str) -> None:
         shutil.copy2(path, target)
 
 
-@pytest.fixture
-def inbox(store, tmp_path):
-    """An empty inbox on a database of the test's own."""
-    return Dropped(tmp_path / "inbox", store)
+@pytest.fixture(scope="module")
+def whole(postgres, tmp_path_factory):
+    """All of them, imported in peace, once for all tests: the inbox, and a connection to look at what is stored."""
+    for url in fresh(postgres, TEMPLATE):
+        with connection_pool(url) as pool, psycopg.connect(url, autocommit=True) as connection:
+            inbox = Dropped(
+                tmp_path_factory.mktemp("statements") / "inbox", Store(pool), now=time.time() + 3600
+            )
+            drop(inbox, *FAMILIES)
+            assert not inbox.imported(2000).failed
+            yield Whole(inbox, connection, url)
 
 
-@pytest.fixture
-def whole(inbox, connection):
-    """All of them, imported in peace."""
-    drop(inbox, *FAMILIES)
-    inbox.now = time.time() + 3600
-    assert not inbox.imported(2000).failed
-    return connection
+@dataclass(frozen=True)
+class Whole:
+    """What was imported, and where."""
+
+    inbox: Dropped
+    connection: psycopg.Connection
+    url: str
+
+    def execute(self, *query):
+        """Ask the database."""
+        return self.connection.execute(*query)
 
 
-def test_nothing_is_rejected_and_nothing_is_lost(inbox, whole):
+def test_nothing_is_rejected_and_nothing_is_lost(whole):
     """Neither a file nor a line."""
-    assert not (inbox.folder / "rejected").exists()
+    assert not (whole.inbox.folder / "rejected").exists()
     assert whole.execute("SELECT count(*) FROM ops.dead_letters").fetchone() == (0,)
     assert whole.execute("SELECT count(*) FROM ops.statement_files").fetchone() == (len(files(*FAMILIES)),)
 
 
-@pytest.mark.usefixtures("whole")
-def test_two_orders_and_any_kills_leave_identical_tables(inbox, connection, database_url, project):
+def test_two_orders_and_any_kills_leave_identical_tables(whole, project):
     """SIGKILL at random moments, other orders and other chunks each time."""
+    connection = whole.connection
     quiet = stored(connection)
     connection.execute("TRUNCATE raw.statement_lines, ops.coverage")
     chance = random.Random(11)
     for seed in range(5):
         before = connection.execute("SELECT count(*) FROM ops.coverage").fetchone()
         with subprocess.Popen(
-            [sys.executable, "-m", PROGRAM, database_url, str(inbox.folder), str(seed)], cwd=project
+            [sys.executable, "-m", PROGRAM, whole.url, str(whole.inbox.folder), str(seed)], cwd=project
         ) as process:
             deadline = time.monotonic() + 60
             while (
@@ -87,7 +102,7 @@ def test_two_orders_and_any_kills_leave_identical_tables(inbox, connection, data
                 assert time.monotonic() < deadline
             time.sleep(chance.uniform(0, 0.2))
             process.kill()
-    command = [sys.executable, "-m", PROGRAM, database_url, str(inbox.folder), "99"]
+    command = [sys.executable, "-m", PROGRAM, whole.url, str(whole.inbox.folder), "99"]
     assert process.returncode in (-signal.SIGKILL, 0)
     subprocess.run(command, cwd=project, check=True)
     assert stored(connection) == quiet

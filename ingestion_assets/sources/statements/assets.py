@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import dagster as dg
 
+from ingestion_assets.engine.coverage import size
 from ingestion_assets.orchestration import partitions
 from ingestion_assets.orchestration.checks import clean
 from ingestion_assets.orchestration.ingest import Ingestion, ingest
@@ -16,7 +17,7 @@ from ingestion_assets.sources.statements.config import StatementsConfig
 from ingestion_assets.sources.statements.files import MEMBER
 from ingestion_assets.sources.statements.inbox import Inbox
 from ingestion_assets.sources.statements.registry import REGISTERED, STREAM, File, Registry
-from ingestion_assets.sources.statements.streams import FileLines
+from ingestion_assets.sources.statements.streams import CHUNK, FileLines
 from ingestion_assets.sources.statements.tables import lines
 
 RESOURCE = "inbox"  # resource key
@@ -83,7 +84,11 @@ def _lines(config: StatementsConfig) -> dg.AssetsDefinition:
             context.log.info(
                 "%s: %s, %d records in lines 1–%d", file.path, file.dialect, file.records, file.positions
             )
-        return Ingestion(streams, metadata=lambda: {"files": dg.MetadataValue.json(_states(inbox, files))})
+
+        def said() -> dict[str, Any]:
+            return {"files": dg.MetadataValue.json(_states(inbox, files))}
+
+        return Ingestion(streams, metadata=said, progress=said)
 
     return statement_lines
 
@@ -104,7 +109,8 @@ def _streams_of(inbox: Inbox, partition_keys: Iterable[str]) -> list[FileLines]:
 
 def _states(inbox: Inbox, files: list[File]) -> list[dict[str, Any]]:
     """How far each file is, for people to read."""
-    missing = inbox.registry.missing(files)
+    gaps = inbox.registry.missing(files)
+    missing = {file.key: size(gaps.get(file.key, ())) for file in files}
     return [
         {
             "file": file.path,
@@ -112,7 +118,9 @@ def _states(inbox: Inbox, files: list[File]) -> list[dict[str, Any]]:
             "dialect": file.dialect,
             "records": file.records,
             "lines": file.positions,
-            "lines_missing": sum(hi - lo + 1 for lo, hi in missing.get(file.key, ())),
+            "lines_missing": missing[file.key],
+            "chunks": -(-file.positions // CHUNK),
+            "chunks_missing": -(-missing[file.key] // CHUNK),
         }
         for file in files
     ]

@@ -1,12 +1,17 @@
 """The asset, its sensor and its check, on Dagster itself."""
 
+import logging
 from datetime import date
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 import yaml
 
 from ingestion_assets.definitions import build
+from ingestion_assets.engine.drain import drain
+from ingestion_assets.orchestration.ingest import Ingestion
+from ingestion_assets.orchestration.io_manager import Progress
 from ingestion_assets.orchestration.sensors import RANGE_END, RANGE_START, SYNC
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.statements.assets import ACCOUNTS, LINES
@@ -99,7 +104,25 @@ def test_a_materialisation_says_what_is_in_the_week_and_in_the_files(here, insta
         "records": 4,
         "lines": 5,
         "lines_missing": 0,
+        "chunks": 1,
+        "chunks_missing": 0,
     }
+
+
+def test_what_is_read_so_far_is_shown_while_it_is_read(here, instance):
+    """As observations of the asset: how many lines and chunks of each file are left."""
+    here.inbox.put("savings/a.csv", history(*EARLY))
+    here.tick(instance)
+    (stream,) = here.inbox.streams(2)
+    seen: list = []
+    context = SimpleNamespace(log=logging.getLogger("a test"), log_event=seen.append, asset_key=LINES)
+    ingestion = Ingestion(
+        [stream], progress=lambda: {"left": len(here.inbox.inbox.registry.missing([stream.file]))}
+    )
+    progress = Progress(context, ingestion, here.inbox.store, every=0)
+    drain([stream], here.inbox.store, read_ahead=0, on_commit=progress)
+    assert [event.metadata["left"].value for event in seen] == [1, 0]
+    assert {event.asset_key for event in seen} == {LINES}
 
 
 def test_a_second_file_of_a_week_makes_it_wanted_again(here, instance, connection):
