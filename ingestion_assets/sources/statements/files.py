@@ -171,9 +171,9 @@ def _sound() -> Iterator[None]:
 def _regular(path: Path) -> BinaryIO:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM):
+            raise  # not there any more, or the machine's affair
         raise Unreadable(f"it cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

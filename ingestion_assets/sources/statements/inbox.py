@@ -25,6 +25,7 @@ from ingestion_assets.sources.statements.registry import CHANGED, REGISTERED, SE
 REJECTED = "rejected"
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", "~")
 ACCOUNT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*")
+LONGEST = 64  # characters of an account's number; it becomes part of partition keys
 TICK = 20.0  # seconds of reading, after which a look ends; the next one goes on
 
 
@@ -136,6 +137,11 @@ class Inbox:
         except Unreadable as error:
             self._reject(full, str(error), found)
             return
+        except (
+            OSError
+        ) as error:  # a disk that fails, or too many open files: it stays, and the others are looked at
+            found.refused.append(f"{path}: {error.strerror}; the next look tries again")
+            return
         if (status.st_size, status.st_mtime_ns) != stamp:
             self.registry.note(path, (status.st_size, status.st_mtime_ns), SETTLING)
             found.waiting += 1
@@ -187,7 +193,7 @@ class Inbox:
                     f"it holds lines of {len(found.accounts)} accounts ({', '.join(sorted(found.accounts))[:80]}): "
                     "put it into a folder that names one"
                 )
-            said = "".join(re.sub(r"[^A-Za-z0-9_-]", "-", one) for one in found.accounts)
+            said = "".join(re.sub(r"[^A-Za-z0-9_-]", "-", one[:LONGEST]) for one in found.accounts)
             return f"{found.broker}-{said}" if said else found.broker
         if not ACCOUNT.fullmatch(folder):
             raise Unreadable(

@@ -70,11 +70,11 @@ def zoned(cell: str) -> datetime:
     """An ISO time with its offset: seconds or minutes, +0100, +01:00 or Z."""
     try:
         when = datetime.fromisoformat(cell.strip())
-    except ValueError as error:
+        if when.tzinfo is not None:
+            return when.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # the first and the last day of the calendar have no zones
         raise ValueError(f"no time: {cell!r}") from error
-    if when.tzinfo is None:
-        raise ValueError(f"a time without its zone: {cell!r}")
-    return when.astimezone(UTC)
+    raise ValueError(f"a time without its zone: {cell!r}")
 
 
 def in_zone(zone: tzinfo) -> Callable[[str], datetime]:
@@ -86,11 +86,11 @@ def in_zone(zone: tzinfo) -> Callable[[str], datetime]:
         bare = written.removesuffix(" UTC")
         try:
             when = datetime.fromisoformat(bare)
-        except ValueError as error:
+            if when.tzinfo is None:
+                when = when.replace(tzinfo=zone if bare == written else UTC)
+            return when.astimezone(UTC)
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"no time: {cell!r}") from error
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=zone if bare == written else UTC)
-        return when.astimezone(UTC)
 
     return read
 
@@ -152,9 +152,9 @@ def ibkr(cell: str) -> tuple[datetime, date, bool]:
             return when, written, False
         zone = _ZONES[part["zone"].strip()] if part["zone"] else NEW_YORK
         when = when.replace(hour=int(part["H"]), minute=int(part["M"]), second=int(part["S"]), tzinfo=zone)
-    except ValueError as error:
+        return when.astimezone(UTC), written, True
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"no date: {cell!r}") from error
-    return when.astimezone(UTC), written, True
 
 
 def ibkr_time(cell: str) -> str | None:

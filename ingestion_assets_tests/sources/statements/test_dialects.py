@@ -2,7 +2,7 @@
 
 import io
 import json
-from datetime import date
+from datetime import UTC, date
 from pathlib import Path
 
 import pytest
@@ -225,6 +225,16 @@ def test_what_is_no_date_is_told(cell):
     """Never guessed."""
     with pytest.raises(ValueError, match="no date"):
         values.ibkr(cell)
+
+
+@pytest.mark.parametrize(
+    "cell", ["0001-01-01T00:00:00+2359", "9999-12-31T23:59:59-2359", "2025-02-30T00:00:00Z", "soon"]
+)
+def test_what_is_no_time_is_told(cell):
+    """Also what has no place in the calendar once it is UTC."""
+    for read_time in (values.zoned, values.in_zone(UTC)):
+        with pytest.raises(ValueError, match="no time"):
+            read_time(cell)
 
 
 @pytest.mark.parametrize("cell", ["13/45/25", "2025-01-01", "2/30/25"])

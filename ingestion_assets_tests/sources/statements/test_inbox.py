@@ -1,13 +1,15 @@
 """What lies in the inbox: found, left alone, rejected. A hostile file is refused with a sentence and harms nobody."""
 
+import errno
 import io
 import os
-import resource
+import random
 import struct
 import subprocess
 import sys
 import zipfile
-import zlib
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from ingestion_assets.sources.statements.config import StatementsConfig
 from ingestion_assets.sources.statements.line import Unreadable
 from ingestion_assets_tests.sources.statements.tiny import HEADER, Dropped, fill, history, raws, same
 
+FILES = Path(__file__).parent / "files"
 GOOD = history(fill(9), fill(8))
 BILLION_LAUGHS = (
     '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
@@ -272,20 +275,47 @@ def test_a_large_file_in_a_zip_takes_no_memory(tmp_path):
     assert grown < 64_000
 
 
-def test_random_bytes_are_refused_and_never_more_than_that(tmp_path):
-    """Whatever is damaged in a good file, the answer is a sentence."""
-    good = [GOOD.encode(), zipped([("a.csv", GOOD)])]
+DAMAGE = [
+    b'"', b",", b"\n", b"\r", b"\0", b"<", b">", b"&", b"&#0;", b"=", b"--", b"1e99", b"9" * 120, b"\xff", b"Header", b"Data",
+    b"Period", b"2025-13-45", b"9999-12-31T23:59:59-2359", b"<!-- x -->", b"<![CDATA[x]]>", b"<?p?>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [*sorted(path.name for path in FILES.iterdir() if path.suffix != ".json"), "zip"]
+)
+def test_a_damaged_file_is_refused_and_never_more_than_that(tmp_path, name):
+    """Whatever is done to a good file, the answer is its records or a sentence."""
+    good = zipped([("a.csv", GOOD)]) if name == "zip" else (FILES / name).read_bytes()
     path = tmp_path / "damaged"
-    for seed in range(300):
-        content = bytearray(good[seed % 2])
-        state = zlib.crc32(str(seed).encode())
-        for _ in range(1 + seed % 4):
-            state = zlib.crc32(struct.pack("<I", state))
-            content[state % len(content)] = state >> 24
+    chance = random.Random(name)
+    for _ in range(60):
+        content = bytearray(good)
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(content))
+            content[at : at + chance.randint(0, 4)] = chance.choice(
+                [*DAMAGE, b"", bytes([chance.randrange(256)])]
+            )
         path.write_bytes(content)
-        try:
+        with suppress(Unreadable):
             for member in files.members(path) if files.is_archive(path) else [None]:
                 files.survey(path, member)
-        except Unreadable:
-            pass
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 << 20
+
+
+def test_a_disk_that_fails_keeps_nobody_else_waiting(inbox, monkeypatch):
+    """The file stays where it is, and is looked at again."""
+    inbox.put("a.csv", GOOD)
+    inbox.put("b.csv", history(fill(1)))
+    survey = files.survey
+
+    def failing(path, member=None):
+        if path.name == "a.csv":
+            raise OSError(errno.EIO, "Input/output error")
+        return survey(path, member)
+
+    monkeypatch.setattr(files, "survey", failing)
+    found = inbox.look()
+    assert found.refused == ["a.csv: Input/output error; the next look tries again"]
+    assert [file.path for file in found.new] == ["b.csv"]
+    monkeypatch.undo()
+    assert [file.path for file in inbox.look().new] == ["a.csv"]
