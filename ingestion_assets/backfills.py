@@ -19,31 +19,38 @@ from ingestion_assets.orchestration import partitions
 from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN
 from ingestion_assets.orchestration.sensors import RANGE_END, RANGE_START
 from ingestion_assets.settings import Settings
+from ingestion_assets.sources.events.streams import BY_DAY, WHOLE
 from ingestion_assets.sources.evm.records import EVERY_KIND
 from ingestion_assets.sources.statements.assets import ACCOUNTS, open_inbox, span_of
 from ingestion_assets.sources.statements.inbox import Look
 from ingestion_assets.sources.statements.registry import STREAM, Registry
 
-ASSETS = tuple(f"evm/{kind.name}" for kind in EVERY_KIND)
+EVM = tuple(f"evm/{kind.name}" for kind in EVERY_KIND)
+ASSETS = (*EVM, WHOLE, BY_DAY)
 STATEMENTS = (STREAM,)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Assets, and for each chain its first and last day; for each account, the Mondays of its first and last week."""
+    """Assets, and for each chain or feed its first and last day; for each account, the Mondays of its first and last week.
+
+    `feeds` are those that are read as a whole.
+    """
 
     assets: tuple[str, ...]
     days: Mapping[str, partitions.Span]
     grid: partitions.Grid = partitions.CHAIN_DAYS
+    feeds: tuple[str, ...] = ()
 
     def partition_keys(self) -> list[str]:
-        """One key for each chain and day, or account and week."""
-        return [key for chain, days in self.days.items() for key in partitions.keys(chain, days, self.grid)]
+        """One key for each chain and day, feed and day, or account and week; or for each feed."""
+        days = [key for name, span in self.days.items() for key in partitions.keys(name, span, self.grid)]
+        return [*self.feeds, *days]
 
-    def runs(self) -> list[tuple[str, partitions.Span]]:
-        """The spans of days that one run each reads, as the daemon would cut them."""
+    def runs(self) -> list[tuple[str, partitions.Span | None]]:
+        """What one run each reads, as the daemon would cut it: a feed, or a span of days."""
         most = timedelta(days=MAX_PARTITIONS_PER_RUN * self.grid.days)
-        found: list[tuple[str, partitions.Span]] = []
+        found: list[tuple[str, partitions.Span | None]] = [(feed, None) for feed in self.feeds]
         for chain, (first, last) in self.days.items():
             begin = first
             while begin <= last:
@@ -53,28 +60,40 @@ class Selection:
 
 
 def select(
-    settings: Settings, asset: str, chain: str | None, first: date | None, last: date | None
+    settings: Settings, asset: str, subject: str | None, first: date | None, last: date | None
 ) -> Selection:
-    """What a person means by an asset or a family, a chain or all, and a span of days.
+    """What a person means by an asset or a family, a chain or feed or all of them, and a span of days.
 
     Raises:
-        Misconfigured: there is no such asset, or no day in the span.
+        Misconfigured: there is no such asset, or no day in the span, or no feed is read like this.
     """
-    chosen = ASSETS if asset in ("evm/*", "evm") else tuple(name for name in ASSETS if name == asset)
+    chosen = EVM if asset in ("evm/*", "evm") else tuple(name for name in ASSETS if name == asset)
     if not chosen:
         raise Misconfigured(
             f"there is no asset {asset!r}; there are {', '.join((*ASSETS, *STATEMENTS))}, evm/* and statements/*"
         )
+    sources = settings.sources()
+    if WHOLE in chosen:
+        feeds = tuple(n for n, one in sources.events.items() if one.start is None and subject in (None, n))
+        if not feeds:
+            raise Misconfigured(
+                f"sources.yaml has no such feed without a start, and {WHOLE} holds only those"
+            )
+        return Selection(chosen, {}, partitions.FEEDS, feeds)
+    starts, grid = {name: chain.start for name, chain in sources.chains.items()}, partitions.CHAIN_DAYS
+    if BY_DAY in chosen:
+        starts = {name: feed.start for name, feed in sources.events.items() if feed.start is not None}
+        grid = partitions.FEED_DAYS
     days: dict[str, partitions.Span] = {}
     today = datetime.now(UTC).date()
-    for name, config in settings.sources().chains.items():
-        if chain in (None, name):
-            span = (max(first or config.start, config.start), min(last or today, today))
+    for name, start in starts.items():
+        if subject in (None, name):
+            span = (max(first or start, start), min(last or today, today))
             if span[0] <= span[1]:
                 days[name] = span
     if not days:
         raise Misconfigured("the span holds no day between the chain's start and today")
-    return Selection(chosen, days)
+    return Selection(chosen, days, grid)
 
 
 def is_of_statements(asset: str) -> bool:
@@ -136,15 +155,16 @@ def run_here(settings: Settings, selection: Selection, console: Console) -> dict
             keys
         )  # it holds all assets: each run selects its own
         if job is None:
-            raise Misconfigured("sources.yaml asks for nothing: it has no chains and no inbox")
-        for chain, (first, last) in selection.runs():
-            bar.begin(f"{chain} {first}…{last}")
-            ends = {
-                RANGE_START: partitions.key(chain, first),
-                RANGE_END: partitions.key(chain, last),
-            }
+            raise Misconfigured("sources.yaml asks for nothing: it has no chains, no feeds and no inbox")
+        for chain, span in selection.runs():
+            bar.begin(chain if span is None else f"{chain} {span[0]}…{span[1]}")
             result = job.execute_in_process(
-                instance=instance, tags=ends, asset_selection=keys, raise_on_error=False, run_config=QUIET
+                instance=instance,
+                partition_key=chain if span is None else None,
+                tags=None if span is None else _ends(chain, span),
+                asset_selection=keys,
+                raise_on_error=False,
+                run_config=QUIET,
             )
             runs.append(result.run_id)
             errors += [f"{chain}: {said}" for said in _errors(result)]
@@ -160,6 +180,11 @@ def run_here(settings: Settings, selection: Selection, console: Console) -> dict
         "errors": errors,
         "contradicted": contradicted,
     }
+
+
+def _ends(chain: str, span: partitions.Span) -> dict[str, str]:
+    first, last = span
+    return {RANGE_START: partitions.key(chain, first), RANGE_END: partitions.key(chain, last)}
 
 
 # Every event is in Dagster's storage; what went wrong is said by us, once, without a traceback.

@@ -2,25 +2,26 @@
 
 import dataclasses
 import itertools
-import json
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
-from operator import itemgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import date, datetime
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ingestion_assets.engine.errors import IngestionError, Misconfigured
+from ingestion_assets.printing import (
+    print_providers,
+    print_ranges,
+    print_rows,
+    print_status,
+    print_table,
+    print_tables,
+)
 from ingestion_assets.settings import Settings
-
-if TYPE_CHECKING:
-    from ingestion_assets.report import Status
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,12 +32,12 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ChainOption = Annotated[str | None, typer.Option("--chain", help="Only this chain of sources.yaml.")]
+FeedOption = Annotated[str | None, typer.Option("--feed", help="Only this feed of sources.yaml.")]
 AccountOption = Annotated[str | None, typer.Option("--account", help="Only this account of statement files.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
 HEAD_REQUESTS = 2  # a sync's own: how far the chain is, and how far it is final
 
-console = Console()
 narration = Console(stderr=True)  # progress and errors: what is piped on is the answer alone
 
 
@@ -82,6 +83,10 @@ def check(as_json: Json = False) -> None:
         sources = settings.sources()
         chains = sources.chains
         missing = [
+            f"{name}: the variable {feed.key_env} is not set"
+            for name, feed in sources.events.items()
+            if feed.key_env is not None and not settings.variables.get(feed.key_env)
+        ] + [
             f"{name}: the variable {variable} is not set"
             for name, chain in chains.items()
             for provider in chain.providers
@@ -99,15 +104,21 @@ def check(as_json: Json = False) -> None:
             }
             for name, chain in chains.items()
         ]
-        inbox = sources.statements and settings.sources_folder / sources.statements.inbox
-        if inbox and as_json:
-            _print([*found, {"statements": str(inbox)}], as_json=True)
-        elif inbox:
-            if found:
-                _print(found, as_json=False)
-            typer.echo(f"statements: {inbox}{'' if inbox.is_dir() else ', which is not there yet'}")
-        else:
-            _print(found, as_json=as_json)
+        feeds = [
+            {
+                "feed": name,
+                "read": "as a whole" if feed.start is None else f"by day since {feed.start}",
+                "page_size": feed.page_size,
+                "pages": feed.pages.kind,
+                "url": str(feed.url),
+            }
+            for name, feed in sources.events.items()
+        ]
+        statements = [
+            {"statements": str(inbox), "state": "there" if inbox.is_dir() else "not there yet"}
+            for inbox in (settings.sources_folder / one.inbox for one in [sources.statements] if one)
+        ]
+        print_tables(found, feeds, statements, as_json=as_json)
         if missing:
             raise Misconfigured("; ".join(missing))
 
@@ -128,7 +139,11 @@ def providers(
         if reset:
             report.reset_providers(settings, store, chain)
         found = [line for line in report.providers(settings, store) if chain in (None, line.chain)]
-        _print([dataclasses.asdict(line) for line in found], as_json=as_json)
+        if as_json:
+            print_rows([dataclasses.asdict(line) for line in found], as_json=True)
+            return
+        for name, lines in itertools.groupby(found, key=lambda line: line.chain):
+            print_providers(name, list(lines))
 
 
 @app.command()
@@ -153,7 +168,7 @@ def verify(
         _known_chain(settings, chain)
         found = report.verify(settings, store, chain, (_date(first), _date(last)), proof)
         if as_json:
-            _print([dataclasses.asdict(found)], as_json=True)
+            print_rows([dataclasses.asdict(found)], as_json=True)
         else:
             typer.echo(
                 f"{found.mended_rows:,} rows written anew, {len(found.contradictions):,} contradictions taken out of the "
@@ -166,38 +181,51 @@ def verify(
 
 
 @app.command()
-def status(chain: ChainOption = None, as_json: Json = False) -> None:
+def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
     """How far every stream is, from the marks alone."""
-    from ingestion_assets import report
+    from ingestion_assets import feed_report, report, statement_report
 
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
-        found = [line for line in report.status(settings, store) if chain in (None, line.chain)]
-        accounts = report.statements(store) if chain is None else []
+        _known_feed(settings, feed)
+        found = [
+            line for line in report.status(settings, store) if feed is None and chain in (None, line.chain)
+        ]
+        feeds = [
+            one for one in feed_report.feeds(settings, store) if chain is None and feed in (None, one.feed)
+        ]
+        accounts = statement_report.statements(store) if chain is None and feed is None else []
         if as_json:
-            _print([*map(dataclasses.asdict, found), *map(dataclasses.asdict, accounts)], as_json=True)
+            told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
+            print_rows([*told, *map(dataclasses.asdict, accounts)], as_json=True)
             return
         for name, lines in itertools.groupby(found, key=lambda line: line.chain):
-            _print_status(name, list(lines))
-        if accounts:
-            typer.echo(accounts[0].asset)
-            columns = ("account", "files", "unfinished", "records", "lines", "missing", "dead_letters")
-            _print_table([{name: getattr(line, name) for name in columns} for line in accounts])
+            print_status(name, list(lines))
+        for others in (feeds, accounts):
+            if others:
+                rows = map(dataclasses.asdict, others)
+                print_table([{name: value for name, value in row.items() if name != "asset"} for row in rows])
 
 
 @app.command()
-def gaps(chain: ChainOption = None, as_json: Json = False) -> None:
-    """What is wanted and not covered: blocks of each chain up to its last final one, and lines of registered files."""
-    from ingestion_assets import report
+def gaps(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
+    """What is wanted and not covered: blocks of each chain up to its last final one, events of feeds, and lines of files."""
+    from ingestion_assets import feed_report, report, statement_report
 
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
-        found = report.gaps(settings, store, chain)
-        lines = report.statement_gaps(store) if chain is None else []
+        _known_feed(settings, feed)
+        found = report.gaps(settings, store, chain) if feed is None else []
+        feeds = [] if chain is not None else feed_report.feed_gaps(settings, store, feed)
+        lines = statement_report.statement_gaps(store) if chain is None and feed is None else []
         if as_json:
-            _print([dataclasses.asdict(gap) for gap in (*found, *lines)], as_json=True)
+            told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
+            print_rows([*told, *map(dataclasses.asdict, lines)], as_json=True)
             return
-        _print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in (*found, *lines))
+        print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in found)
+        for gap in feeds:
+            typer.echo(f"{gap.stream}\n  {gap.since or ''}–{gap.until or ''}  {gap.reason}")
+        print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in lines)
         typer.echo(f"{len(found):,} gaps, {report.blocks(found):,} blocks")
         if lines:
             typer.echo(f"{len(lines):,} gaps, {report.blocks(lines):,} lines of statement files")
@@ -207,16 +235,21 @@ def gaps(chain: ChainOption = None, as_json: Json = False) -> None:
 def replay(
     streams: Annotated[str, typer.Argument(help="LIKE pattern of stream keys.")] = "%", as_json: Json = False
 ) -> None:
-    """Make the ranges of open dead letters wanted again; the next sync or backfill reads them."""
+    """Make the ranges of open dead letters wanted again; the next sync or backfill reads them. Those of feeds are tried at once."""
+    from ingestion_assets import feed_report
     from ingestion_assets.engine import dead_letters
 
-    with _explained(), _store() as (_settings, store):
+    with _explained(), _store() as (settings, store):
         reopened = dead_letters.replay(store, streams)
         found = [(key, lo, hi) for key, ranges in reopened.items() for lo, hi in ranges]
+        feeds = feed_report.replay_feeds(settings, store, streams)
         if as_json:
-            _print([{"stream": key, "lo": lo, "hi": hi} for key, lo, hi in found], as_json=True)
+            ranges = [{"stream": key, "lo": lo, "hi": hi} for key, lo, hi in found]
+            print_rows([*ranges, *map(dataclasses.asdict, feeds)], as_json=True)
             return
-        _print_ranges((*one, "") for one in found)
+        for one in feeds:
+            typer.echo(f"{one.stream}: {one.settled:,} dead letters became rows, {one.open:,} stay open")
+        print_ranges((*one, "") for one in found)
         typer.echo(f"{len(found):,} ranges will be read again by the next sync or backfill")
 
 
@@ -226,6 +259,7 @@ def backfill(
         str, typer.Argument(help="evm/transactions, or evm/* for all of a family; statements/lines.")
     ],
     chain: ChainOption = None,
+    feed: FeedOption = None,
     account: AccountOption = None,
     first: Annotated[
         datetime | None,
@@ -239,12 +273,13 @@ def backfill(
     url: Annotated[str, typer.Option(help="Of the UI that launches it.")] = "http://127.0.0.1:3000",
     as_json: Json = False,
 ) -> None:
-    """Read all days of a span; days that are covered cost nothing."""
+    """Read all days of a span, or a feed until it is caught up; what is stored costs nothing."""
     from ingestion_assets import backfills
 
     with _explained():
         settings = Settings.from_environment()
         _known_chain(settings, chain)
+        _known_feed(settings, feed)
         if backfills.is_of_statements(asset):
             with _store() as (_, store):
                 selection, look = backfills.select_statements(
@@ -253,11 +288,13 @@ def backfill(
             for said in (*look.rejected, *look.refused):
                 print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
         else:
-            selection = backfills.select(settings, asset, chain, _date(first), _date(last))
+            selection = backfills.select(settings, asset, feed or chain, _date(first), _date(last))
         if here:
             done = backfills.run_here(settings, selection, narration)
             lists = ("runs", "errors", "contradicted")
-            _print([done] if as_json else [done | {name: len(done[name]) for name in lists}], as_json=as_json)
+            print_rows(
+                [done] if as_json else [done | {name: len(done[name]) for name in lists}], as_json=as_json
+            )
             for said in (*done["errors"], *done["contradicted"]):
                 print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
             if done["errors"] or done["contradicted"]:
@@ -266,7 +303,7 @@ def backfill(
         launched = backfills.launch(url, selection)
         if wait:
             launched = backfills.wait(url, launched["id"], narration)
-        _print([launched], as_json=as_json)
+        print_rows([launched], as_json=as_json)
         if launched["status"] not in ("REQUESTED", "COMPLETED_SUCCESS"):
             raise typer.Exit(1)
 
@@ -295,75 +332,13 @@ def _known_chain(settings: Settings, chain: str | None) -> None:
         )
 
 
+def _known_feed(settings: Settings, feed: str | None) -> None:
+    feeds = settings.sources().events
+    if feed is not None and feed not in feeds:
+        raise Misconfigured(
+            f"there is no feed {feed!r} in {settings.sources_file}; it has {', '.join(feeds) or 'none'}"
+        )
+
+
 def _date(moment: datetime | None) -> date | None:
     return None if moment is None else moment.date()
-
-
-def _print(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(rows, default=str))
-        return
-    if not rows:
-        typer.echo("nothing")
-        return
-    _print_table(rows)
-
-
-def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table whose numbers are never cut or broken."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    for name in rows[0]:
-        is_number = all(isinstance(row[name], int | None) for row in rows)
-        table.add_column(
-            name.replace("_", " "),
-            justify="right" if is_number else "left",
-            no_wrap=is_number,
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*(Text("–" if value is None else _cell(value)) for value in row.values()))
-    console.print(table)
-
-
-def _print_status(chain: str, lines: "Sequence[Status]") -> None:
-    """One chain: what is true of all its streams above, and what differs below. 80 columns are enough."""
-    first = lines[0]
-    looked = (
-        "not looked at yet"
-        if first.final is None
-        else f"final block {first.final:,} at {_cell(first.checked_at)} UTC"
-    )
-    watched = ", ".join(
-        f"{line.streams} {'tokens' if line.asset.endswith('erc20_transfers') else 'accounts'}"
-        for line in {line.asset.endswith("erc20_transfers"): line for line in lines}.values()
-    )
-    typer.echo(f"{chain}: {watched}, {looked}")
-    _print_table(
-        [
-            {
-                "covered": f"  {line.asset.rpartition('/')[2]}",
-                "records": line.records,
-                "from": line.covered_from,
-                "to": line.covered_to,
-                "lag": line.lag_blocks,
-                "holes": line.holes,
-                "unproved": line.unproved,
-                "dead": line.dead_letters,
-            }
-            for line in lines
-        ]
-    )
-
-
-def _print_ranges(found: Iterable[tuple[str, int, int, str]]) -> None:
-    """Ranges below the stream that they are missing from; stream keys are never cut, so that they can be copied."""
-    for stream, ranges in itertools.groupby(found, key=itemgetter(0)):
-        typer.echo(stream)
-        for _, lo, hi, reason in ranges:
-            typer.echo(f"  {lo:,}–{hi:,}  {reason}".rstrip())
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

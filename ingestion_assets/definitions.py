@@ -10,6 +10,8 @@ from ingestion_assets.orchestration import jobs, partitions, resources, schedule
 from ingestion_assets.orchestration.ingest import STORE
 from ingestion_assets.orchestration.io_manager import OnCommit
 from ingestion_assets.settings import Settings
+from ingestion_assets.sources.events import assets as events
+from ingestion_assets.sources.events import tables as events_tables
 from ingestion_assets.sources.evm import assets as evm
 from ingestion_assets.sources.evm import tables as evm_tables
 from ingestion_assets.sources.statements import assets as statements
@@ -27,11 +29,13 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
         Misconfigured: sources.yaml is not right; the message says where.
     """
     sources = settings.sources()
-    chains = sources.chains
+    chains, feeds = sources.chains, sources.events
     start = min((chain.start for chain in chains.values()), default=date(2015, 7, 30))
     ours: list[dg.Definitions] = []
     if chains:
         ours.append(evm.definitions(chains, settings, partitions.chain_days(sorted(chains), start)))
+    if feeds:
+        ours.append(events.definitions(feeds, settings))
     if sources.statements is not None:
         ours.append(statements.definitions(sources.statements, settings))
     everywhere = dg.Definitions(
@@ -49,7 +53,7 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
             STORE: resources.io_manager(
                 {
                     table.fullname: table
-                    for metadata in (evm_tables.metadata, statement_tables.metadata)
+                    for metadata in (evm_tables.metadata, events_tables.metadata, statement_tables.metadata)
                     for table in metadata.tables.values()
                 },
                 on_commit,

@@ -11,7 +11,6 @@ from ingestion_assets.settings import Settings
 from ingestion_assets.sources.evm.chains import Chains
 from ingestion_assets.sources.evm.records import ERC20_TRANSFERS, EVERY_KIND, KINDS
 from ingestion_assets.sources.evm.streams import stream_key, stream_keys
-from ingestion_assets.sources.statements.registry import STREAM, Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,59 +82,6 @@ _TOTALS = """
     SELECT (SELECT sum(records) FROM ops.coverage WHERE starts_with(stream, %(prefix)s)),
            (SELECT final FROM ops.chains WHERE chain = %(chain)s),
            (SELECT checked_at FROM ops.chains WHERE chain = %(chain)s)"""
-
-
-@dataclass(frozen=True, slots=True)
-class StatementStatus:
-    """The statement files of one account, together."""
-
-    asset: str
-    account: str
-    files: int
-    unfinished: int  # files
-    records: int  # that its files hold, those that overlap several times
-    lines: int  # that are stored
-    missing: int  # lines of files that are wanted and not covered
-    dead_letters: int
-
-
-def statements(store: Store) -> list[StatementStatus]:
-    """One line for each account that has files; reads no file."""
-    registry = Registry(store)
-    files = registry.files()
-    missing = registry.missing(files)
-    stored: dict[str, int] = dict(
-        store.transaction(
-            lambda c: c.execute("SELECT account, count(*) FROM raw.statement_lines GROUP BY 1").fetchall()
-        )
-    )
-    found: list[StatementStatus] = []
-    for account in sorted({file.account for file in files}):
-        own = [file for file in files if file.account == account]
-        found.append(
-            StatementStatus(
-                asset=STREAM,
-                account=account,
-                files=len(own),
-                unfinished=sum(file.key in missing for file in own),
-                records=sum(file.records for file in own),
-                lines=stored.get(account, 0),
-                missing=sum(size(missing.get(file.key, ())) for file in own),
-                dead_letters=sum(store.count_open_letters(f"{STREAM}/{account}/").values()),
-            )
-        )
-    return found
-
-
-def statement_gaps(store: Store) -> list[Gap]:
-    """What of registered files is not covered; the reason names the file."""
-    registry = Registry(store)
-    files = {file.key: file for file in registry.files()}
-    return [
-        Gap(key, lo, hi, f"{files[key].path}: not read yet")
-        for key, ranges in registry.missing(list(files.values())).items()
-        for lo, hi in ranges
-    ]
 
 
 def gaps(settings: Settings, store: Store, only: str | None = None) -> list[Gap]:

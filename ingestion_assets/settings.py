@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from ingestion_assets.engine import database
 from ingestion_assets.engine.errors import Misconfigured
+from ingestion_assets.sources.events.config import FeedConfig, FeedName
 from ingestion_assets.sources.evm.config import ChainConfig, ChainName
 from ingestion_assets.sources.evm.providers import KINDS_OF_PROVIDERS
 from ingestion_assets.sources.section import Section
@@ -28,6 +29,7 @@ class Sources(Section):
     """sources.yaml: what is ingested."""
 
     chains: Mapping[ChainName, ChainConfig] = Field(default_factory=dict)
+    events: Mapping[FeedName, FeedConfig] = Field(default_factory=dict)
     statements: StatementsConfig | None = None
 
 
@@ -109,8 +111,11 @@ def read_sources(path: Path) -> Sources:
 
 
 def _without_kind(detail: ErrorDetails) -> ErrorDetails:
-    """Pydantic names the kind of a provider among the steps to it; the file does not."""
+    """Pydantic names the kind of a provider, or of pages, among the steps to it; the file does not."""
     match detail["loc"]:
+        case ("events", str(), "pages", kind, *rest):
+            detail["loc"] = (*detail["loc"][:3], *rest)
+            detail["ctx"] = {**detail.get("ctx", {}), "kind": kind}
         case ("chains", str(), "providers", int(), kind, *rest):
             detail["loc"] = (*detail["loc"][:4], *rest)
             detail["ctx"] = {**detail.get("ctx", {}), "kind": kind}
@@ -182,8 +187,16 @@ _WANTED = {
     "union_tag_invalid": f"the kinds are {', '.join(KINDS_OF_PROVIDERS)}",
     "union_tag_not_found": f"kind is missing; the kinds are {', '.join(KINDS_OF_PROVIDERS)}",
 }
+_PAGES = "the kinds are cursor, offset, page"
+_PARAMETER = "the name of a query parameter is wanted: letters, digits, _, . and -"
+_FIELD = "the name of a field is wanted: letters, digits, _ and -"
 _SHAPES = {
     "chains": "a chain's name is lower-case letters, digits, - and _",
+    "events": "a feed's name is lower-case letters, digits, - and _, a letter first",
+    **dict.fromkeys(("limit", "cursor", "offset", "page", "since", "until", "parameters"), _PARAMETER),
+    **dict.fromkeys(("id", "type", "time", "more", "next"), _FIELD),
+    "records": "the place of the records in the answer is wanted, such as data or result.items",
+    "key_header": "the name of a header is wanted, such as X-API-Key",
     "addresses": "an address is 0x and 40 hexadecimal digits",
     "tokens": 'a token is 0x and 40 hexadecimal digits, or "*" for all of them',
     "name": "a provider's name is lower-case letters, digits, - and _",
@@ -207,12 +220,17 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{where} is missing"
     if detail["type"] == "combination":
         return f"{where}: {detail['msg']}"
-    if detail["type"] == "string_pattern_mismatch":
+    if detail["type"].startswith("union_tag") and "pages" in steps:
+        wanted = _PAGES
+    elif detail["type"] == "string_pattern_mismatch":
         wanted = next(_SHAPES[str(step)] for step in reversed(steps) if step in _SHAPES)
     else:
         said = detail["msg"].removeprefix("Input ").replace("should be", "must be")
         wanted = _WANTED.get(detail["type"], said)
-    is_provider = "providers" in steps and isinstance(detail["input"], Mapping)  # its url may hold a key
+    if "providers" in steps and steps[-1] in ("url", "name") and isinstance(detail["input"], str):
+        # people paste keys there
+        return f"{where}: {wanted}"
+    is_provider = "providers" in steps and isinstance(detail["input"], Mapping)
     return f"{where}: {wanted} (found {'a mapping' if is_provider else _shorten(detail['input'])})"
 
 

@@ -29,6 +29,7 @@ GONE = (
 )  # what macOS says of a group whose processes have all ended is the second
 GRACE = 15.0  # seconds that a process has to end by itself
 MOST_SANDBOX_DAYS = 180  # so that an installation that has grown old still starts within seconds
+FEED_DAYS = 30  # of the sandbox's feeds, where no chain needs more
 LONGEST_PAUSE = 30.0  # seconds between two restarts of one process
 
 Say = Callable[[str], None]
@@ -219,16 +220,20 @@ def up(settings: Settings, ports: Ports, say: Say) -> None:
 
 
 def _sandbox_days(settings: Settings, ports: Ports) -> int | None:
-    """How many days of history the sandbox must have for sources.yaml; None where no chain is read from it."""
+    """How many days of history the sandbox must have for sources.yaml; None where nothing is read from it."""
+    sources = settings.sources()
     starts = [
         chain.start
-        for chain in settings.sources().chains.values()
+        for chain in sources.chains.values()
         if any(
             (provider.url.host, provider.url.port) == (HOST, ports.sandbox) for provider in chain.providers
         )
     ]
+    feeds = [
+        feed for feed in sources.events.values() if (feed.url.host, feed.url.port) == (HOST, ports.sandbox)
+    ]
     if not starts:
-        return None
+        return FEED_DAYS if feeds else None
     return min((datetime.now(UTC).date() - min(starts)).days, MOST_SANDBOX_DAYS)
 
 

@@ -177,6 +177,11 @@ def test_a_reset_closes_breakers_of_one_chain_or_all(cli, connection):
         ]
 
     assert states() == [("one", "open", 1), ("two", "open", 1)]
+    shown = cli("providers", "--chain", "one").stdout
+    assert (
+        "  etherscan: last failure: Unauthorized: wrong key\n  etherscan: last lie: a row too many\n" in shown
+    )
+    assert max(map(len, shown.splitlines())) <= 80
     assert states("--reset", "--chain", "two") == [("two", "closed", 1)]
     assert states() == [("one", "open", 1), ("two", "closed", 1)]
     assert states("--reset") == [("one", "closed", 1), ("two", "closed", 1)]

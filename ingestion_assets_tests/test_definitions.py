@@ -15,6 +15,7 @@ from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN, RETRY
 from ingestion_assets.settings import Settings
 
 NOWHERE = "postgresql://nobody@192.0.2.1:1/none"  # an address for documentation: no packet ever comes back
+EVENTS = dg.AssetKey(["events", "events"])
 EVM = {
     dg.AssetKey(["evm", name])
     for name in ("transactions", "internal_transactions", "token_transfers", "erc20_transfers")
@@ -43,7 +44,7 @@ def test_the_shipped_sources_load_without_a_database(shipped):
     started = time.monotonic()
     dg.Definitions.validate_loadable(shipped)
     assert time.monotonic() - started < 5
-    assert set(shipped.resolve_asset_graph().get_all_asset_keys()) == EVM
+    assert set(shipped.resolve_asset_graph().get_all_asset_keys()) == {*EVM, EVENTS}
 
 
 def test_an_asset_says_what_it_is(shipped):
@@ -62,7 +63,9 @@ def test_an_asset_says_what_it_is(shipped):
 def test_partitions_are_chain_and_day_with_today(shipped):
     """In Dagster's spelling of two dimensions."""
     today = datetime.now(UTC).date().isoformat()
-    for asset in shipped.get_repository_def().assets_defs_by_key.values():
+    assets = shipped.get_repository_def().assets_defs_by_key
+    assert assets[EVENTS].partitions_def.get_partition_keys() == ["audit", "datasync"]
+    for asset in (assets[key] for key in EVM):
         keys = asset.partitions_def.get_partition_keys()
         assert {"sandbox|2026-10-02", f"sandbox|{today}", f"sandbox-two|{today}"} <= set(keys)
         assert "sandbox|2026-09-30" not in keys
@@ -71,7 +74,8 @@ def test_partitions_are_chain_and_day_with_today(shipped):
 def test_every_asset_has_the_checks_clean_and_proved(shipped):
     """And no other."""
     assert shipped.resolve_asset_graph().asset_check_keys == {
-        dg.AssetCheckKey(key, name) for key in EVM for name in ("clean", "proved")
+        *(dg.AssetCheckKey(key, name) for key in EVM for name in ("clean", "proved")),
+        dg.AssetCheckKey(EVENTS, "clean"),
     }
 
 
@@ -83,14 +87,15 @@ def test_sensors_and_schedules_are_off_until_asked_for(project, automate, runnin
     schedules = {schedule.name: schedule.default_status.value for schedule in repository.schedule_defs}
     status = "RUNNING" if running else "STOPPED"
     assert sensors.pop("resume_lost_runs") == "RUNNING", "it finishes what was asked for"
-    assert sensors == {"evm_sync_sandbox": status, "evm_sync_sandbox_two": status}
+    names = ("evm_sync_sandbox", "evm_sync_sandbox_two", "events_sync_audit", "events_sync_datasync")
+    assert sensors == dict.fromkeys(names, status)
     assert schedules == {"nightly_tidy": status}
 
 
 def test_the_jobs(shipped):
     """Besides the implicit one of the assets."""
     names = {job.name for job in shipped.get_repository_def().get_all_jobs()}
-    assert {"replay_dead_letters", "tidy", "verify"} <= names
+    assert {"replay_dead_letters", "replay_feed_letters", "tidy", "verify"} <= names
 
 
 def test_no_sources_is_no_assets_and_no_error(project, tmp_path):

@@ -54,6 +54,27 @@ def said(tmp_path):
     return ask
 
 
+def test_a_key_that_was_pasted_where_it_does_not_belong_is_not_repeated(said):
+    """People paste urls with their key, and keys as names."""
+    for typed in ('url: "htp://node.test/SECRETKEY"', 'name: "SECRETKEY", url: "https://node.test"'):
+        message = said(RIGHT.replace("{kind", f"{{{typed}, kind: rpc}}\n      - {{kind", 1))
+        assert "providers.0" in message
+        assert "SECRETKEY" not in message
+
+
+@pytest.mark.parametrize(
+    ("chain_id", "finality"),
+    [(1, Tag(tag="finalized")), (137, Depth(depth=500)), (8453, Tag(tag="finalized"))],
+)
+def test_final_is_the_nodes_word_unless_the_chains_nodes_have_been_wrong(tmp_path, chain_id, finality):
+    """What is typed counts all the same."""
+    path = tmp_path / "sources.yaml"
+    path.write_text(RIGHT.replace("8453", str(chain_id)).replace("    finality: {depth: 2}\n", ""))
+    assert read_sources(path).chains["base"].finality == finality
+    path.write_text(RIGHT.replace("8453", str(chain_id)))
+    assert read_sources(path).chains["base"].finality == Depth(depth=2)
+
+
 def test_what_is_right_is_read(tmp_path):
     """Addresses in lower case, everything else as typed or by default."""
     path = tmp_path / "sources.yaml"

@@ -7,6 +7,8 @@ again; the letters are settled by that reading. Nothing is deleted, and rows tha
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg.rows import TupleRow
+
 from ingestion_assets.engine.coverage import Ranges, union
 from ingestion_assets.engine.marks import lock, uncover
 from ingestion_assets.engine.store import Connection, Store
@@ -14,8 +16,9 @@ from ingestion_assets.engine.store import Connection, Store
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One record that waits for a replay."""
+    """One record that waits for a replay. Those of a feed with a cursor have no range: only `raw` can be tried again."""
 
+    id: int
     stream: str
     lo: int | None
     hi: int | None
@@ -27,11 +30,26 @@ class DeadLetter:
 def open_letters(store: Store, streams: str = "%", *, limit: int = 1000) -> list[DeadLetter]:
     """The newest open dead letters of streams that are LIKE the pattern."""
     query = (
-        "SELECT stream, lo, hi, reason, raw, noticed_at FROM ops.dead_letters"
+        "SELECT id, stream, lo, hi, reason, raw, noticed_at FROM ops.dead_letters"
         " WHERE settled_at IS NULL AND stream LIKE %s ORDER BY id DESC LIMIT %s"
     )
     found = store.transaction(lambda c: c.execute(query, [streams, limit]).fetchall())
-    return [DeadLetter(stream, lo, hi, reason, bytes(raw), at) for stream, lo, hi, reason, raw, at in found]
+    return [_letter(row) for row in found]
+
+
+def feed_letters(store: Store, stream: str) -> list[DeadLetter]:
+    """All open dead letters of a feed with a cursor, the oldest first."""
+    query = (
+        "SELECT id, stream, lo, hi, reason, raw, noticed_at FROM ops.dead_letters"
+        " WHERE settled_at IS NULL AND lo IS NULL AND stream = %s ORDER BY id"
+    )
+    found = store.transaction(lambda c: c.execute(query, [stream]).fetchall())
+    return [_letter(row) for row in found]
+
+
+def _letter(row: TupleRow) -> DeadLetter:
+    number, stream, lo, hi, reason, raw, noticed_at = row
+    return DeadLetter(number, stream, lo, hi, reason, bytes(raw), noticed_at)
 
 
 def replay(store: Store, streams: str = "%") -> dict[str, Ranges]:

@@ -14,6 +14,7 @@ from ingestion_assets.engine.stream import (
     Covered,
     Cursor,
     Drained,
+    Settled,
     Sink,
     Stream,
     Tally,
@@ -43,9 +44,9 @@ def drain(
         sink: where to.
         read_ahead: batches that may be read while the last one commits.
         readers: streams that are read side by side.
-        writers: batches that are committed side by side, each in a transaction of its own. Those of a stream that move
-            a cursor, or whose ranges overlap, still wait for one another. 1 where one batch's commit decides what the
-            next one is.
+        writers: batches that are committed side by side, each in a transaction of its own. Those of one stream whose
+            ranges overlap still wait for one another; those that move its cursor are prepared side by side and committed
+            in turn. 1 where one batch's commit decides what the next one is.
         should_stop: asked between batches; True ends the drain at that boundary.
         on_commit: told of every committed batch, in the order in which they were read, by the caller's thread.
 
@@ -57,7 +58,7 @@ def drain(
     """
     total = Tally()
     failed: dict[str, SchemaDrift] = {}
-    unproved: dict[str, tuple[Unproved, ...]] = {}
+    unproved: dict[str, list[Unproved]] = {}
     stopped = False
 
     def told(stream: Stream, batch: Batch, tally: Tally) -> None:
@@ -85,7 +86,7 @@ def drain(
                     commits.begin(stream, writer, batch)
         finally:  # what a reader raised comes after the commits before it, and after their errors
             commits.end()
-    return Drained(total, {key: gaps for key, gaps in unproved.items() if gaps}, failed, stopped)
+    return Drained(total, {key: tuple(gaps) for key, gaps in unproved.items() if gaps}, failed, stopped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,19 @@ class _Commit:
     tally: Future[Tally]
 
     def is_before(self, stream: Stream, batch: Batch) -> bool:
-        """Whether a batch has to wait until this one is committed."""
+        """Whether a batch may not begin until this one is committed."""
         mine, its = self.batch.mark, batch.mark
-        if self.stream is not stream:
+        if self.stream is not stream or self.is_followed_by(stream, batch):
             return False
-        if isinstance(mine, Cursor) or isinstance(its, Cursor):
+        if isinstance(mine, Cursor | Settled) or isinstance(its, Cursor | Settled):
             return True
         return mine.lo <= its.hi and its.lo <= mine.hi
+
+    def is_followed_by(self, stream: Stream, batch: Batch) -> bool:
+        """Whether a batch may begin, but has to be committed after this one: both move one cursor."""
+        return (
+            self.stream is stream and isinstance(self.batch.mark, Cursor) and isinstance(batch.mark, Cursor)
+        )
 
 
 class _Commits:
@@ -121,7 +128,8 @@ class _Commits:
         """Commit a batch, after those that have to be committed before."""
         while any(commit.is_before(stream, batch) for commit in self._open):
             self._finish()
-        self._open.append(_Commit(stream, batch, self._pool.submit(writer.commit, batch)))
+        before = [commit.tally.result for commit in self._open if commit.is_followed_by(stream, batch)]
+        self._open.append(_Commit(stream, batch, self._pool.submit(writer.commit, batch, *before[-1:])))
         if len(self._open) == self._writers:
             self._finish()
 
@@ -144,17 +152,21 @@ class _Commits:
             raise
 
 
-def _note(unproved: dict[str, tuple[Unproved, ...]], key: str, batch: Batch) -> None:
+def _note(unproved: dict[str, list[Unproved]], key: str, batch: Batch) -> None:
     """What one provider could not prove, another one may have proved later in the same drain."""
     mark = batch.mark
     if isinstance(mark, Unproved):
-        unproved[key] = (*unproved.get(key, ()), mark)
-    elif isinstance(mark, Covered) and key in unproved:
-        unproved[key] = tuple(
+        unproved.setdefault(key, []).append(mark)
+    elif isinstance(mark, Covered) and any(_meets(gap, mark) for gap in unproved.get(key, ())):
+        unproved[key] = [
             Unproved(lo, hi, gap.reason)
             for gap in unproved[key]
             for lo, hi in difference([(gap.lo, gap.hi)], [(mark.lo, mark.hi)])
-        )
+        ]
+
+
+def _meets(gap: Unproved, mark: Covered) -> bool:
+    return gap.lo <= mark.hi and mark.lo <= gap.hi
 
 
 def _source(stream: Stream, sink: Sink) -> Callable[[], Iterator[tuple[Stream, Writer, Batch | SchemaDrift]]]:

@@ -11,6 +11,7 @@
         QuotaExhausted     the budget of the day is used up; `until` says when it is back
         Misconfigured      the question itself is wrong: address, url, chain, action
         SchemaDrift        the source answers in a shape we do not know
+        ProtocolError      the source breaks the rules of its own pages
         Fenced             another worker has moved the cursor of this stream
 
 A bad *record* is not an error: it travels as `stream.Rejected` beside the good ones.
@@ -89,6 +90,10 @@ class Misconfigured(Permanent):
 
 class SchemaDrift(Permanent):
     """The source answers in a shape that we do not know."""
+
+
+class ProtocolError(Permanent):
+    """The source breaks the rules of its own pages: it would never end, or would leave something out."""
 
 
 class Fenced(Permanent):

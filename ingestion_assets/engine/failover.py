@@ -8,6 +8,7 @@ unless it answered meanwhile: a run that starts in a bad minute asks at least on
 Providers without quota or without rights are left out of that: one more question would not change it.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -45,6 +46,8 @@ class Named(Protocol):
         """Under which its state is kept."""
         ...
 
+
+log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=Named)
 T = TypeVar("T")
@@ -137,6 +140,14 @@ class Failover(Generic[P]):
             self._give_back(name, error)
             raise error
         self._last[name, about] = error
+        if not isinstance(error, Transient):  # a person may have to mend something, also where others go on
+            log.warning(
+                "%s: %s is not asked for %s for a while: %s",
+                self.scope,
+                name,
+                about,
+                breaker.printable(str(error)),
+            )
         was_trial = name in self._trying
         now = self._clock()
         self._change(

@@ -48,16 +48,16 @@ logging.getLogger("httpcore.http11").addFilter(
 
 
 class Sent:
-    """How many requests this process has sent, by host; retries count."""
+    """How many requests this process has sent, by host, as the sources count them; retries count."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_host: Counter[str] = Counter()
 
-    def add(self, host: str) -> None:
-        """Count one request."""
+    def add(self, host: str, permits: int = 1) -> None:
+        """Count one request, which the source counts as so many."""
         with self._lock:
-            self._by_host[host] += 1
+            self._by_host[host] += permits
 
     def total(self) -> int:
         """All requests since the process started."""
@@ -77,8 +77,9 @@ class Budgeted(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Wait for a turn; the slots are held until the answer begins, so the source has surely seen the request."""
-        with self._budget.request(request.extensions.get(PERMITS, 1)):
-            sent.add(request.url.host)
+        permits = request.extensions.get(PERMITS, 1)
+        with self._budget.request(permits):
+            sent.add(request.url.host, permits)
             return self._transport.handle_request(request)
 
     def close(self) -> None:

@@ -12,7 +12,16 @@ from psycopg.rows import TupleRow
 
 from ingestion_assets.engine.coverage import Range, difference
 from ingestion_assets.engine.rows import printable
-from ingestion_assets.engine.stream import LEVELS, Covered, Cursor, Evidence, Mark, Raised, Rejected, Unproved
+from ingestion_assets.engine.stream import (
+    LEVELS,
+    Covered,
+    Cursor,
+    Evidence,
+    Raised,
+    Rejected,
+    Settled,
+    Unproved,
+)
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -45,6 +54,16 @@ def cover(connection: Connection, streams: Sequence[str], mark: Covered, *, reco
         is_first = number == 0 and stream == streams[0]
         _cover_one(connection, stream, mark, records if is_first else 0)
     _forget_unproved(connection, streams, (mark.lo, mark.hi))
+
+
+def is_outdone(connection: Connection, streams: Sequence[str], mark: Covered) -> bool:
+    """Whether all of the range is covered, for each of these streams, on stronger evidence. Comes after the mark, under its lock."""
+    stronger = LEVELS[LEVELS.index(mark.evidence.level) + 1 :]
+    if not stronger:
+        return False
+    span = {"streams": list(streams), "lo": mark.lo, "hi": mark.hi, "stronger": list(stronger)}
+    found = connection.execute(_OUTDONE, span).fetchone()
+    return found is not None and found[0] == len(set(streams))
 
 
 def raise_evidence(connection: Connection, streams: Sequence[str], mark: Raised) -> None:
@@ -196,15 +215,37 @@ def _forget_unproved(connection: Connection, streams: Sequence[str], asked: Rang
             )
 
 
-def bury(connection: Connection, streams: Sequence[str], mark: Mark, rejected: Sequence[Rejected]) -> None:
+def settle(
+    connection: Connection, streams: Sequence[str], mark: Settled, *, records: int, is_stored: bool
+) -> None:
+    """Close a dead letter whose row is stored now, and count the row where those of its cursor are counted."""
+    query = "UPDATE ops.dead_letters SET settled_at = now() WHERE id = %s AND settled_at IS NULL"
+    if is_stored and connection.execute(query, [mark.letter]).rowcount:
+        connection.execute(
+            "UPDATE ops.cursors SET records = records + %s WHERE stream = ANY(%s)", [records, list(streams)]
+        )
+
+
+def count_open_letters(connection: Connection, stream: str) -> int:
+    """How many dead letters of a stream wait for a replay."""
+    query = "SELECT count(*) FROM ops.dead_letters WHERE stream = %s AND settled_at IS NULL"
+    found = connection.execute(query, [stream]).fetchone()
+    return int(found[0]) if found else 0
+
+
+def bury(
+    connection: Connection,
+    streams: Sequence[str],
+    mark: Cursor | Covered | Raised | Unproved,
+    rejected: Sequence[Rejected],
+) -> None:
     """Keep what could not be stored. Comes after the mark, and so under its lock.
 
     The dead letters of a covered range are those of its last reading: older ones are settled by it. A
     reading that proves nothing settles nothing. A record that waits already does not wait twice.
     """
     if isinstance(mark, Cursor):
-        for letter in rejected:
-            _bury_one(connection, streams[0], letter, None)
+        _bury_beside_a_cursor(connection, streams[0], rejected)
         return
     read = mark.lo, mark.hi
     span = {
@@ -224,6 +265,20 @@ def bury(connection: Connection, streams: Sequence[str], mark: Mark, rejected: S
                 waiting[stream, letter.raw] -= 1
             else:
                 _bury_one(connection, stream, letter, read)
+
+
+def _bury_beside_a_cursor(connection: Connection, stream: str, rejected: Sequence[Rejected]) -> None:
+    """A feed that begins again meets its bad records again."""
+    if not rejected:
+        return
+    query = "SELECT raw FROM ops.dead_letters WHERE stream = %s AND settled_at IS NULL AND raw = ANY(%s)"
+    found = connection.execute(query, [stream, [letter.raw for letter in rejected]])
+    waiting = Counter(bytes(raw) for (raw,) in found)
+    for letter in rejected:
+        if waiting[letter.raw]:
+            waiting[letter.raw] -= 1
+        else:
+            _bury_one(connection, stream, letter, None)
 
 
 def _covered_throughout(connection: Connection, streams: Sequence[str], read: Range) -> list[str]:
@@ -263,6 +318,12 @@ _NARROW = f"""
 _WAITING = f"""
     SELECT stream, raw FROM ops.dead_letters WHERE {_OVERLAP} AND raw = ANY (%(raws)s)"""
 
+_OUTDONE = """
+    SELECT count(*) FROM (
+        SELECT FROM ops.coverage
+        WHERE stream = ANY(%(streams)s) AND hi >= %(lo)s AND lo <= %(hi)s AND evidence = ANY(%(stronger)s)
+        GROUP BY stream
+        HAVING sum(least(hi, %(hi)s) - greatest(lo, %(lo)s) + 1) = %(hi)s::bigint - %(lo)s::bigint + 1) AS outdone"""
 _LOCK = """
     SELECT pg_advisory_xact_lock(7, bucket)
     FROM (SELECT DISTINCT hashtext(stream) & 1023 AS bucket FROM unnest(%s::text[]) AS stream ORDER BY 1) AS buckets"""

@@ -8,7 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -81,6 +81,69 @@ def ahead(
     finally:
         closed.set()
         permits.release(readers)  # wakes readers that wait for a permit, so that they see `closed`
+
+
+def gathered(
+    source: Callable[[], Iterable[T]], *, depth: int, is_full: Callable[[list[T]], bool]
+) -> Generator[list[T], None, None]:
+    """Yield the items of one source in groups: all that has arrived while the consumer worked, and never waiting for more.
+
+    A slow source gives groups of one; a fast one as many as the consumer can take.
+
+    Args:
+        source: opened, read to its end and closed in a thread of its own.
+        depth: items that may lie ready, or be on the wire, beyond the group that the consumer has.
+        is_full: whether nothing more may be added to a group.
+
+    Raises:
+        BaseException: whatever the source raised, after the items that were read before it.
+    """
+    permits = threading.Semaphore(depth + 1)
+    closed = threading.Event()
+    arrived: queue.SimpleQueue[_Item[T] | _Failed | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            _read_one(source, permits, closed, arrived.put)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the consumer
+            arrived.put(_Failed(error))
+        arrived.put(None)
+
+    threading.Thread(target=read, name="gathering", daemon=True).start()
+    try:
+        end: _Item[T] | _Failed | None = _NOT_YET
+        while end is _NOT_YET:
+            group, end = _group(arrived, is_full)
+            if group:
+                size = len(group)
+                yield group
+                del group  # it may be large, and now it is the consumer's
+                permits.release(size)
+        if isinstance(end, _Failed):
+            raise end.error
+    finally:
+        closed.set()
+        permits.release()
+
+
+_NOT_YET: _Item[Any] = _Item(None)
+
+
+def _group(
+    arrived: "queue.SimpleQueue[_Item[T] | _Failed | None]", is_full: Callable[[list[T]], bool]
+) -> "tuple[list[T], _Item[T] | _Failed | None]":
+    """What has arrived, at least one item, and what ended it if the source has."""
+    group: list[T] = []
+    item = arrived.get()
+    while isinstance(item, _Item):
+        group.append(item.value)
+        if is_full(group):
+            return group, _NOT_YET
+        try:
+            item = arrived.get_nowait()
+        except queue.Empty:
+            return group, _NOT_YET
+    return group, item
 
 
 def _read_one(

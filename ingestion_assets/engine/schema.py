@@ -32,6 +32,9 @@ cursors = sa.Table(
     sa.Column("value", JSONB, nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False, server_default=NOW),
+    sa.Column(
+        "records", sa.BigInteger, nullable=False, server_default="0", comment="rows that it has stored"
+    ),
     schema="ops",
     comment="Position of feeds without a domain of their own; epoch counts its moves and fences late workers.",
 )
@@ -63,6 +66,16 @@ dead_letters = sa.Table(
     sa.Index("dead_letters_open", "stream", "lo", postgresql_where=sa.text("settled_at IS NULL")),
     schema="ops",
     comment="Records we could not store, as received. Settled when their range was read again.",
+)
+
+feed_fields = sa.Table(
+    "feed_fields",
+    metadata,
+    sa.Column("feed", sa.Text, primary_key=True),
+    sa.Column("field", sa.Text, primary_key=True, comment="a key of its records"),
+    sa.Column("noticed_at", sa.DateTime(timezone=True), nullable=False, server_default=NOW),
+    schema="ops",
+    comment="Which fields the records of a feed have had, so that a new one is noticed once.",
 )
 
 rate_slots = sa.Table(

@@ -1,25 +1,24 @@
 """The sink on Postgres: rows, dead letters and the mark of a batch in ONE transaction.
 
-The row path is COPY: straight into the table while rows are new, else into a private staging table and
-from there with `INSERT … ON CONFLICT DO NOTHING`. Rows that are stored already count as duplicates, so
-committing a batch twice changes nothing, and two workers on one range do no harm.
+How rows get in is `copying`'s business. Rows that are stored already count as duplicates, so committing a batch twice
+changes nothing, and two workers on one range do no harm.
 """
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TypeVar
 
 import msgspec
 import psycopg
 import sqlalchemy as sa
 import tenacity
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy.dialects import postgresql
 
 from ingestion_assets.engine import marks
-from ingestion_assets.engine import rows as copy_text
+from ingestion_assets.engine.copying import Turn, insert
 from ingestion_assets.engine.coverage import Ranges, union
 from ingestion_assets.engine.errors import DatabaseUnavailable, Fenced, Transient
 from ingestion_assets.engine.stream import (
@@ -29,7 +28,7 @@ from ingestion_assets.engine.stream import (
     Done,
     Raised,
     Rejected,
-    Rows,
+    Settled,
     Stream,
     Tally,
     Unproved,
@@ -41,16 +40,6 @@ Connection = psycopg.Connection[TupleRow]
 
 # Lost connections, deadlocks between two workers and serialisation failures: the same commit may succeed next time.
 PASSING = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
-
-# What Postgres says of a row that it cannot hold. The last two are OperationalErrors, but belong to the row: JSON
-# that is nested too deeply, and values too large for jsonb or for an index, fail again every time.
-REFUSED = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    psycopg.errors.StatementTooComplex,
-    psycopg.errors.ProgramLimitExceeded,
-)
-
 
 WAIT = tenacity.wait_random_exponential(multiplier=0.2, max=10)  # seconds
 
@@ -130,11 +119,15 @@ class Store:
 
     def covered(self, streams: Iterable[str]) -> dict[str, Ranges]:
         """The ranges that are whole, by stream; streams without any are left out."""
-        return self._ranges("coverage", streams)
+        query = "SELECT stream, lo, hi FROM ops.coverage WHERE stream = ANY(%s)"
+        return _by_stream(self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall()))
 
-    def unproved(self, streams: Iterable[str]) -> dict[str, Ranges]:
-        """The gaps that the source could not prove whole when it was last asked, by stream."""
-        return self._ranges("unproved", streams)
+    def unproved(self, streams: Iterable[str], *, within: timedelta | None = None) -> dict[str, Ranges]:
+        """The gaps that the source could not prove whole when it was last asked, by stream; `within`: not longer ago."""
+        query = "SELECT stream, lo, hi FROM ops.unproved WHERE stream = ANY(%s) AND (%s::interval IS NULL OR noticed_at > now() - %s::interval)"
+        return _by_stream(
+            self.transaction(lambda c: c.execute(query, [list(streams), within, within]).fetchall())
+        )
 
     def evidence(self, streams: Iterable[str], lo: int, hi: int) -> dict[str, int]:
         """How many of these streams have coverage of each level of evidence between `lo` and `hi`."""
@@ -179,12 +172,6 @@ class Store:
             found.setdefault(stream, []).append((lo, hi, reason))
         return found
 
-    def _ranges(self, table: str, streams: Iterable[str]) -> dict[str, Ranges]:
-        query = sql.SQL("SELECT stream, lo, hi FROM {} WHERE stream = ANY(%s)").format(
-            sql.Identifier("ops", table)
-        )
-        return _by_stream(self.transaction(lambda c: c.execute(query, [list(streams)]).fetchall()))
-
 
 def _by_stream(found: Iterable[TupleRow]) -> dict[str, Ranges]:
     ranges: dict[str, list[tuple[int, int]]] = {}
@@ -222,45 +209,52 @@ class StreamWriter:
             ).fetchall()
         )
         cursors = connection.execute(
-            "SELECT stream, value::text, epoch FROM ops.cursors WHERE stream = ANY(%s)", [list(self._keys)]
+            "SELECT stream, value::text, epoch, records FROM ops.cursors WHERE stream = ANY(%s)",
+            [list(self._keys)],
         ).fetchall()
         done = {key: Done(covered.get(key, ())) for key in self._keys}
         epoch = 0
-        for stream, value, moves in cursors:  # a stream with a cursor has one key
-            done[stream], epoch = Done(covered.get(stream, ()), value.encode()), moves
+        for stream, value, moves, records in cursors:  # a stream with a cursor has one key
+            letters = marks.count_open_letters(connection, stream)
+            done[stream], epoch = Done(covered.get(stream, ()), value.encode(), records, letters), moves
         return done, epoch
 
-    def commit(self, batch: Batch) -> Tally:
+    def commit(self, batch: Batch, turn: Turn | None = None) -> Tally:
         """Store rows, dead letters and the mark in one transaction. Rows that Postgres refuses become dead letters.
+
+        With a `turn`, they are copied into a staging table before it is asked for.
 
         Raises:
             Fenced: another writer has moved this stream's cursor since this writer was opened.
             Transient: what the batch requires is not so any more.
             DatabaseUnavailable: the database stayed away.
         """
-        tally = self._store.transaction(lambda connection: self._commit(connection, batch))
+        tally = self._store.transaction(lambda connection: self._commit(connection, batch, turn))
         if isinstance(batch.mark, Cursor):
             self._epoch += 1
         return tally
 
-    def _commit(self, connection: Connection, batch: Batch) -> Tally:
-        tally = Tally(fetched=batch.fetched, batches=1)
-        rejected = list(batch.rejected)
+    def _commit(self, connection: Connection, batch: Batch, turn: Turn | None) -> Tally:
         keys = batch.keys or self._keys
-        for query in batch.requires:
-            if _execute(connection, query.with_for_update(read=True)).fetchone() is None:
-                raise Transient(
-                    f"what was read of {keys[0]} is not true any more: its source has changed meanwhile"
-                )
-        for statement in batch.removes:
-            _execute(connection, statement)
-        for rows in batch.rows:
-            inserted, refused = insert(connection, rows, expect_new=self._expect_new)
-            tally.inserted += inserted
-            tally.duplicate += rows.count - len(refused) - inserted
-            rejected += refused
-        self._expect_new = not tally.duplicate
-        tally.rejected = len(rejected)
+        if batch.requires or batch.removes:
+            if turn is not None:
+                turn()
+            _see_to(connection, keys, batch)
+        is_outdone = False
+        with connection.transaction() as part:
+            tally = self._store_part(connection, batch, keys, turn)
+            if isinstance(batch.mark, Covered) and marks.is_outdone(connection, keys, batch.mark):
+                # Somebody else has shown since that it is whole, on better evidence: nothing can be missing there.
+                is_outdone = True
+                raise psycopg.Rollback(part)
+        return Tally(batch.fetched, duplicate=batch.fetched, batches=1) if is_outdone else tally
+
+    def _store_part(
+        self, connection: Connection, batch: Batch, keys: tuple[str, ...], turn: Turn | None
+    ) -> Tally:
+        tally, rejected = self._insert(connection, batch, turn)
+        if turn is not None:
+            turn()
         match batch.mark:
             case Covered():
                 marks.cover(connection, keys, batch.mark, records=batch.fetched)
@@ -269,12 +263,29 @@ class StreamWriter:
             case Unproved():
                 marks.unprove(connection, keys, batch.mark)
             case Cursor():
-                if not self._move(connection, keys, msgspec.json.encode(batch.mark).decode()):
+                if not self._move(connection, keys, msgspec.json.encode(batch.mark).decode(), tally):
                     return tally  # its dead letters are buried too
+            case Settled():
+                marks.settle(connection, keys, batch.mark, records=tally.inserted, is_stored=not rejected)
+                return tally
         marks.bury(connection, keys, batch.mark, rejected)
         return tally
 
-    def _move(self, connection: Connection, keys: tuple[str, ...], value: str) -> bool:
+    def _insert(
+        self, connection: Connection, batch: Batch, turn: Turn | None
+    ) -> tuple[Tally, list[Rejected]]:
+        tally = Tally(fetched=batch.fetched, batches=1)
+        rejected = list(batch.rejected)
+        for rows in batch.rows:
+            inserted, refused = insert(connection, rows, expect_new=self._expect_new, turn=turn)
+            tally.inserted += inserted
+            tally.duplicate += rows.count - len(refused) - inserted
+            rejected += refused
+        self._expect_new = not tally.duplicate
+        tally.rejected = len(rejected)
+        return tally, rejected
+
+    def _move(self, connection: Connection, keys: tuple[str, ...], value: str, tally: Tally) -> bool:
         """Compare-and-set: the cursor moves only from the epoch this writer has seen.
 
         Returns:
@@ -282,12 +293,12 @@ class StreamWriter:
         """
         (key,) = keys  # several feeds cannot share one position
         moved = connection.execute(
-            "INSERT INTO ops.cursors (stream, value, epoch) SELECT %(stream)s, %(value)s, 1 WHERE %(epoch)s = 0"
-            " ON CONFLICT (stream) DO NOTHING"
+            "INSERT INTO ops.cursors (stream, value, epoch, records) SELECT %(stream)s, %(value)s, 1, %(records)s"
+            " WHERE %(epoch)s = 0 ON CONFLICT (stream) DO NOTHING"
             if self._epoch == 0
-            else "UPDATE ops.cursors SET value = %(value)s, epoch = epoch + 1, updated_at = now()"
-            " WHERE stream = %(stream)s AND epoch = %(epoch)s",
-            {"stream": key, "value": value, "epoch": self._epoch},
+            else "UPDATE ops.cursors SET value = %(value)s, epoch = epoch + 1, records = records + %(records)s,"
+            " updated_at = now() WHERE stream = %(stream)s AND epoch = %(epoch)s",
+            {"stream": key, "value": value, "epoch": self._epoch, "records": tally.inserted},
         ).rowcount
         if moved:
             return True
@@ -309,85 +320,12 @@ def _execute(connection: Connection, statement: sa.Executable) -> psycopg.Cursor
     return connection.execute(str(compiled), compiled.params)
 
 
-def insert(connection: Connection, rows: Rows, *, expect_new: bool = False) -> tuple[int, list[Rejected]]:
-    """Store rows that are not stored yet.
-
-    Args:
-        connection: inside a transaction.
-        rows: one block of one table.
-        expect_new: copy straight into the table first, which is a third cheaper when no row is stored yet.
-
-    Returns:
-        How many were new, and the rows that Postgres refuses for what they hold.
-    """
-    if not rows.count:
-        return 0, []
-    try:
-        if expect_new:
-            try:
-                with connection.transaction():
-                    _copy(connection, rows, _name(rows.table))
-                    return rows.count, []
-            except psycopg.errors.UniqueViolation:
-                pass  # some are stored: the careful way finds out which
-        with connection.transaction():
-            return _copy_new(connection, rows), []
-    except REFUSED as error:
-        if rows.count == 1:
-            return 0, [_refused(rows, error)]
-    # Somewhere in the block is a row that Postgres refuses: halve until it stands alone.
-    block = rows.lines.splitlines(keepends=True)
-    middle = len(block) // 2
-    inserted, refused = 0, []
-    for half in (block[:middle], block[middle:]):
-        new, bad = insert(connection, Rows(rows.table, b"".join(half), len(half), rows.least))
-        inserted += new
-        refused += bad
-    return inserted, refused
-
-
-def _copy_new(connection: Connection, rows: Rows) -> int:
-    """Copy into a staging table of this connection's own, and from there what is not stored yet."""
-    target, stage = _name(rows.table), sql.Identifier(f"stage_{rows.table.fullname}")
-    connection.execute(
-        sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(stage, target)
-    )
-    connection.execute(
-        sql.SQL("DELETE FROM {}").format(stage)
-    )  # what an earlier half of this transaction left
-    _copy(connection, rows, stage)
-    names = _columns(rows.table)
-    command = sql.SQL("INSERT INTO {} AS t ({names}) SELECT {names} FROM {} ").format(
-        target, stage, names=names
-    )
-    if rows.least is None:
-        return connection.execute(command + sql.SQL("ON CONFLICT DO NOTHING")).rowcount
-    least, key = sql.Identifier(rows.least), sql.SQL(", ").join(map(sql.Identifier, rows.table.primary_key.columns.keys()))  # fmt: skip
-    command += sql.SQL(
-        "ON CONFLICT ({key}) DO UPDATE SET ({names}) = (SELECT excluded.*) WHERE excluded.{least} < t.{least}"
-        " RETURNING xmax = 0"  # no transaction has put it in the place of another row
-    ).format(key=key, names=names, least=least)
-    return sum(is_new for (is_new,) in connection.execute(command).fetchall())
-
-
-def _copy(connection: Connection, rows: Rows, into: sql.Identifier) -> None:
-    command = sql.SQL("COPY {} ({}) FROM STDIN").format(into, _columns(rows.table))
-    with connection.cursor() as cursor, cursor.copy(command) as copy:
-        copy.write(rows.lines)
-
-
-def _name(table: sa.Table) -> sql.Identifier:
-    return sql.Identifier(*table.fullname.split("."))
-
-
-def _columns(table: sa.Table) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
-
-
-def _refused(rows: Rows, error: psycopg.Error) -> Rejected:
-    names = [column.name for column in rows.table.columns]
-    raw = copy_text.column(rows.lines, names.index("payload")) if "payload" in names else rows.lines
-    reason = error.diag.message_primary or str(error)
-    if error.diag.table_name:  # the staging table has the same columns, and means nothing to anybody
-        reason = reason.replace(f'"{error.diag.table_name}"', f'"{rows.table.name}"')
-    return Rejected(raw, f"Postgres refuses it: {reason}")
+def _see_to(connection: Connection, keys: tuple[str, ...], batch: Batch) -> None:
+    """See that what a batch requires is so, and remove what is no longer true."""
+    for query in batch.requires:
+        if _execute(connection, query.with_for_update(read=True)).fetchone() is None:
+            raise Transient(
+                f"what was read of {keys[0]} is not true any more: its source has changed meanwhile"
+            )
+    for statement in batch.removes:
+        _execute(connection, statement)

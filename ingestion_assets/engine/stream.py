@@ -3,7 +3,7 @@
 Nothing here reads or writes. A new source is a frozen dataclass with `keys`, `wanted` and `read`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -79,7 +79,14 @@ class Unproved:
     retracts: bool = False
 
 
-Mark = Cursor | Covered | Raised | Unproved
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The dead letter with this id in `ops.dead_letters` is a row now. If the row is refused again, it stays open."""
+
+    letter: int
+
+
+Mark = Cursor | Covered | Raised | Unproved | Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,8 @@ class Done:
 
     covered: Ranges = ()
     cursor: bytes | None = None  # JSON of the stream's Cursor subclass
+    records: int = 0  # of a stream with a cursor: rows that it has stored
+    letters: int = 0  # of a stream with a cursor: dead letters that are open
 
     def position(self, kind: type[C]) -> C | None:
         """The cursor as the stream's own type, or None before the first commit."""
@@ -199,8 +208,14 @@ class Writer(Protocol):
         """What was committed when the writer was opened, for each key of the stream."""
         ...
 
-    def commit(self, batch: Batch) -> Tally:
-        """Make the batch and its mark durable in one transaction, or leave no trace of it."""
+    def commit(self, batch: Batch, turn: Callable[[], object] | None = None) -> Tally:
+        """Make the batch and its mark durable in one transaction, or leave no trace of it.
+
+        Args:
+            batch: what to store.
+            turn: returns when the batch before it is committed, and raises if that failed. What nobody else can see may be
+                prepared before it is called; None: nobody is before it.
+        """
         ...
 
 

@@ -3,13 +3,13 @@
 https://docs.dagster.io/guides/test/asset-checks
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import dagster as dg
 
 from ingestion_assets.engine.coverage import Range, Ranges, difference, intersection, size
 from ingestion_assets.engine.store import Store
-from ingestion_assets.engine.stream import Stream
+from ingestion_assets.engine.stream import LEVELS, Stream
 from ingestion_assets.orchestration.ingest import sorted_for_dagster
 from ingestion_assets.orchestration.io_manager import Stopped, stop_requests
 from ingestion_assets.orchestration.metadata import wanted_by_key
@@ -17,12 +17,23 @@ from ingestion_assets.orchestration.proving import Proof, Proved, prove
 from ingestion_assets.orchestration.resources import DATABASE, Database
 
 Streams = Callable[[dg.OpExecutionContext], Sequence[Stream]]
+Lacking = Callable[[dg.OpExecutionContext], Iterable[str]]
 
+
+def _nothing(_context: dg.OpExecutionContext) -> Iterable[str]:
+    return ()
+
+
+MOST_STREAMS = 100  # listed with their evidence
 SHOWN = 20  # gaps and dead letters listed in a check's metadata
 
 
 def clean(
-    asset_key: dg.AssetKey, streams: Streams, *, required_resource_keys: set[str]
+    asset_key: dg.AssetKey,
+    streams: Streams,
+    *,
+    required_resource_keys: set[str],
+    lacking: Lacking = _nothing,
 ) -> dg.AssetChecksDefinition:
     """The check `clean`: what was asked for is whole, and every record of it is stored.
 
@@ -31,7 +42,8 @@ def clean(
     Args:
         asset_key: of the asset whose streams they are.
         streams: the streams of the run's partitions.
-        required_resource_keys: what `streams` reads from `context.resources`.
+        required_resource_keys: what `streams` and `lacking` read from `context.resources`.
+        lacking: what is missing of streams that have no positions, a sentence each.
     """
 
     @dg.asset_check(
@@ -46,12 +58,12 @@ def clean(
         if operation.has_partition_key or operation.has_partition_key_range:
             wanted = wanted_by_key(streams(operation))
             gaps = missing(database.store, wanted)
-            letters = open_letters(database.store, wanted)
+            letters = open_letters(database.store, wanted) | letters_of_feeds(database.store, wanted)
         else:
             prefix = "/".join(asset_key.path) + "/"
             gaps = database.store.holes(prefix)
             letters = database.store.count_open_letters(prefix)
-        return _result(gaps, letters)
+        return _result(gaps, letters, list(lacking(operation)))
 
     return check
 
@@ -88,28 +100,29 @@ def proved(
             found = prove(proofs(operation), database.store, should_stop=stop.is_set)
         if found.stopped:
             raise Stopped("stopped between two proofs: what they have shown so far stays")
+        wanted = wanted_by_key(streams(operation))
+        doubts = in_doubt(database.store, wanted)
         return dg.AssetCheckResult(
-            passed=not (found.contradictions or found.failed),
-            severity=dg.AssetCheckSeverity.ERROR if found.contradictions else dg.AssetCheckSeverity.WARN,
-            description=_proved(found),
+            passed=not (doubts or found.failed),
+            severity=dg.AssetCheckSeverity.ERROR if doubts else dg.AssetCheckSeverity.WARN,
+            description=_proved(found, doubts),
             metadata={
-                "evidence": dg.MetadataValue.json(levels(database.store, streams(operation))),
+                "evidence": dg.MetadataValue.json(levels(database.store, wanted)),
                 "contradictions": len(found.contradictions),
                 "mended_rows": found.mended_rows,
-                "first": dg.MetadataValue.json(
-                    [*found.contradictions, *found.failed, *found.findings][:SHOWN]
-                ),
+                "first": dg.MetadataValue.json([*doubts, *found.failed, *found.findings][:SHOWN]),
             },
         )
 
     return check
 
 
-def _proved(found: Proved) -> str:
+def _proved(found: Proved, doubts: Sequence[str]) -> str:
     said = [f"{found.mended_rows} rows were mended."] if found.mended_rows else []
-    if found.contradictions:
+    if doubts:
         said.append(
-            f"{len(found.contradictions)} contradictions, taken out of the coverage; the first: {found.contradictions[0]}."
+            f"{len(found.contradictions)} contradictions now, {len(doubts)} ranges that nobody could settle, out of the "
+            f"coverage; the first: {doubts[0]}."
         )
     if found.failed:
         said.append(f"{len(found.failed)} proofs could not be made; the first: {found.failed[0]}.")
@@ -118,16 +131,33 @@ def _proved(found: Proved) -> str:
     return " ".join(said) or "Nothing contradicts what is stored."
 
 
-def levels(store: Store, streams: Sequence[Stream]) -> dict[str, dict[str, int]]:
-    """How many wanted positions of each stream have which evidence; `missing` are those that have none."""
-    wanted = wanted_by_key(streams)
+def in_doubt(store: Store, wanted: dict[str, Ranges]) -> list[str]:
+    """What of the wanted ranges was read, or contradicted, and could not be proved: a sentence each."""
+    return [
+        f"{stream}: {lo}–{hi}: {reason}"
+        for stream, doubts in store.unproved_reasons(wanted).items()
+        for lo, hi, reason in doubts
+        if any(_overlap((lo, hi), one) for one in wanted[stream])
+    ]
+
+
+def levels(store: Store, wanted: dict[str, Ranges]) -> dict[str, dict[str, int]]:
+    """How many wanted positions of each stream have which evidence; `missing` are those that have none.
+
+    Of many streams those with the most missing or weakest come first, and the rest is left out.
+    """
     found = {key: {"missing": size(ranges)} for key, ranges in wanted.items()}
+    weakest = dict.fromkeys(wanted, len(LEVELS))
     for key, lo, hi, level, by in store.covered_by(wanted):
         here = size(intersection(wanted[key], [(lo, hi)]))
         if here:
             name = f"{level} by {by}"
             found[key][name] = found[key].get(name, 0) + here
             found[key]["missing"] -= here
+            weakest[key] = min(weakest[key], LEVELS.index(level))
+    shown = sorted(found, key=lambda key: (not found[key]["missing"], weakest[key]))[:MOST_STREAMS]
+    if len(shown) < len(found):
+        return {key: found[key] for key in shown} | {"streams left out": {"": len(found) - len(shown)}}
     return found
 
 
@@ -147,12 +177,18 @@ def open_letters(store: Store, wanted: dict[str, Ranges]) -> dict[str, int]:
     return found
 
 
+def letters_of_feeds(store: Store, wanted: dict[str, Ranges]) -> dict[str, int]:
+    """How many dead letters are open of the streams that have no positions."""
+    feeds = [stream for stream, ranges in wanted.items() if not ranges]
+    return {stream: n for stream in feeds if (n := store.count_open_letters(stream).get(stream, 0))}
+
+
 def _overlap(one: Range, other: Range) -> bool:
     return one[0] <= other[1] and other[0] <= one[1]
 
 
-def _result(gaps: dict[str, Ranges], letters: dict[str, int]) -> dg.AssetCheckResult:
-    found = [f"{stream}: {lo}–{hi}" for stream, ranges in gaps.items() for lo, hi in ranges]
+def _result(gaps: dict[str, Ranges], letters: dict[str, int], lacking: list[str]) -> dg.AssetCheckResult:
+    found = [f"{stream}: {lo}–{hi}" for stream, ranges in gaps.items() for lo, hi in ranges] + lacking
     count = sum(letters.values())
     if found:
         advice = "Materialise the partitions again; `ingestion gaps` names what the source could not prove."

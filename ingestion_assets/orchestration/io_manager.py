@@ -22,7 +22,7 @@ from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Batch, Covered, Drained, Stream, Tally, name_of
 from ingestion_assets.orchestration import metadata
 from ingestion_assets.orchestration.ingest import Ingestion, sorted_for_dagster
-from ingestion_assets.orchestration.partitions import grid_of, in_span, rows_by_partition, spans
+from ingestion_assets.orchestration.partitions import grid_of, in_partitions, rows_by_partition
 
 REPORT_EVERY = 30.0  # seconds between lines of progress: each is a row in Dagster's event log
 
@@ -169,17 +169,9 @@ class StoreIOManager(dg.IOManager):
         table, time_column = self._table(context.upstream_output)
         query = sa.select(table)
         if context.has_asset_partitions:
+            keys = list(context.asset_partition_keys)
             grid = grid_of(context.asset_partitions_def)
-            query = query.where(
-                sa.or_(
-                    sa.false(),
-                    *(
-                        in_span(table, time_column, chain, span, grid)
-                        for chain, chain_spans in spans(context.asset_partition_keys, grid).items()
-                        for span in chain_spans
-                    ),
-                )
-            )
+            query = query.where(in_partitions(table, time_column, keys, grid))
         with self._engine.connect() as connection:
             return pd.read_sql(query, connection, coerce_float=False)
 

@@ -1,4 +1,7 @@
-"""Partitions: chain × day, account × week. Belongs here: partition definitions and what their keys mean; nothing that runs.
+"""Partitions: chain × day, feed × day, feed, account × week. Belongs here: partition definitions and what their keys mean; nothing that runs.
+
+A key names a subject (the chain, the feed or the account) and, mostly, the day that the partition begins with:
+`base|2024-01-02`, or only `datasync`.
 
 https://docs.dagster.io/guides/build/partitions-and-backfills/partitioning-assets
 """
@@ -11,8 +14,9 @@ from typing import Literal
 import dagster as dg
 import sqlalchemy as sa
 
-# Dagster orders the dimensions of a key by name: `base|2024-01-02`, `savings|2024-01-01`
+# Dagster orders the dimensions of a key by name: the subject has to come first.
 CHAIN, DAY = "chain", "day"
+FEED, UTC_DAY = "feed", "utc_day"
 ACCOUNT, WEEK = "account", "week"
 
 Span = tuple[date, date]  # first and last day, inclusive
@@ -20,15 +24,15 @@ Span = tuple[date, date]  # first and last day, inclusive
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Partitions of two dimensions: a subject, which is also a column of the table, and time.
+    """How the rows of a table fall into partitions: by a subject and, mostly, by time.
 
     Args:
-        subject: name of the first dimension and of the column.
-        step: what a partition spans; a week begins on Monday.
+        subject: name of the first dimension and of the column that holds it.
+        step: what a partition spans; a week begins on Monday. None: all of a subject.
     """
 
     subject: str
-    step: Literal["day", "week"]
+    step: Literal["day", "week"] | None
 
     @property
     def days(self) -> int:
@@ -36,20 +40,39 @@ class Grid:
         return 7 if self.step == "week" else 1
 
 
-CHAIN_DAYS, ACCOUNT_WEEKS = Grid(CHAIN, "day"), Grid(ACCOUNT, "week")
+CHAIN_DAYS, FEED_DAYS, ACCOUNT_WEEKS = Grid(CHAIN, "day"), Grid(FEED, "day"), Grid(ACCOUNT, "week")
+FEEDS = Grid(FEED, None)
 
 
 def grid_of(partitions_def: dg.PartitionsDefinition[str]) -> Grid:
     """Which of them an asset is partitioned by."""
-    assert isinstance(partitions_def, dg.MultiPartitionsDefinition)  # noqa: S101 - all of ours are
+    if not isinstance(partitions_def, dg.MultiPartitionsDefinition):
+        return FEEDS
     names = {dimension.name for dimension in partitions_def.partitions_defs}
-    return ACCOUNT_WEEKS if ACCOUNT in names else CHAIN_DAYS
+    return next(grid for grid in (CHAIN_DAYS, FEED_DAYS, ACCOUNT_WEEKS) if grid.subject in names)
 
 
 def chain_days(chains: Sequence[str], start: date) -> dg.MultiPartitionsDefinition:
     """One partition for each chain and UTC day since `start`, today included."""
-    days = dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
-    return dg.MultiPartitionsDefinition({CHAIN: dg.StaticPartitionsDefinition(list(chains)), DAY: days})
+    return dg.MultiPartitionsDefinition(
+        {CHAIN: dg.StaticPartitionsDefinition(list(chains)), DAY: _days_since(start)}
+    )
+
+
+def feeds(names: Sequence[str]) -> dg.StaticPartitionsDefinition:
+    """One partition for each feed that is read as a whole."""
+    return dg.StaticPartitionsDefinition(list(names))
+
+
+def feed_days(names: Sequence[str], start: date) -> dg.MultiPartitionsDefinition:
+    """One partition for each feed and UTC day since `start`, today included."""
+    return dg.MultiPartitionsDefinition(
+        {FEED: dg.StaticPartitionsDefinition(list(names)), UTC_DAY: _days_since(start)}
+    )
+
+
+def _days_since(start: date) -> dg.DailyPartitionsDefinition:
+    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
 
 
 def account_weeks(accounts: str, first_week: date) -> dg.MultiPartitionsDefinition:
@@ -65,29 +88,33 @@ def account_weeks(accounts: str, first_week: date) -> dg.MultiPartitionsDefiniti
     return dg.MultiPartitionsDefinition({ACCOUNT: dg.DynamicPartitionsDefinition(name=accounts), WEEK: weeks})
 
 
-def key(chain: str, day: date) -> str:
-    """The partition key of a chain's day."""
-    return f"{chain}|{day.isoformat()}"
+def key(subject: str, day: date) -> str:
+    """The partition key of a subject's day, or of its week that begins with that day."""
+    return f"{subject}|{day.isoformat()}"
 
 
-def keys(chain: str, span: Span, grid: Grid = CHAIN_DAYS) -> list[str]:
-    """The partition keys of a chain's days, or an account's weeks, first and last included."""
+def keys(subject: str, span: Span, grid: Grid = CHAIN_DAYS) -> list[str]:
+    """The partition keys of a subject's days or weeks, first and last included."""
     first, last = span
-    return [key(chain, first + timedelta(days=n)) for n in range(0, (last - first).days + 1, grid.days)]
+    return [key(subject, first + timedelta(days=n)) for n in range(0, (last - first).days + 1, grid.days)]
 
 
 def parse(partition_key: str) -> tuple[str, date]:
-    """The chain and day of a partition key."""
-    chain, _, day = partition_key.partition("|")
-    return chain, date.fromisoformat(day)
+    """The subject and the day of a partition key.
+
+    Raises:
+        ValueError: it names no day.
+    """
+    subject, _, day = partition_key.partition("|")
+    return subject, date.fromisoformat(day)
 
 
 def spans(keys: Iterable[str], grid: Grid = CHAIN_DAYS) -> dict[str, tuple[Span, ...]]:
-    """The days of each chain, or account, as spans without holes, oldest first: what one scan can read."""
+    """The days of each subject as spans without holes, oldest first: what one scan can read."""
     days: dict[str, list[date]] = {}
-    for chain, day in map(parse, keys):
-        days.setdefault(chain, []).append(day)
-    return {chain: _spans(sorted(set(found)), grid) for chain, found in days.items()}
+    for subject, day in map(parse, keys):
+        days.setdefault(subject, []).append(day)
+    return {subject: _spans(sorted(set(found)), grid) for subject, found in days.items()}
 
 
 def _spans(begins: list[date], grid: Grid) -> tuple[Span, ...]:
@@ -101,14 +128,29 @@ def _spans(begins: list[date], grid: Grid) -> tuple[Span, ...]:
     return tuple(joined)
 
 
-def in_span(
-    table: sa.Table, time_column: str, chain: str, span: Span, grid: Grid = CHAIN_DAYS
+def in_partitions(
+    table: sa.Table, time_column: str, keys: Sequence[str], grid: Grid = CHAIN_DAYS
 ) -> sa.ColumnElement[bool]:
-    """The rows of a chain's days, or an account's weeks, as SQL."""
+    """The rows of these partitions, as SQL."""
+    if grid.step is None:
+        return table.c[grid.subject].in_(keys)
+    return sa.or_(
+        sa.false(),
+        *(
+            _in_span(table, time_column, subject, span, grid)
+            for subject, own_spans in spans(keys, grid).items()
+            for span in own_spans
+        ),
+    )
+
+
+def _in_span(
+    table: sa.Table, time_column: str, subject: str, span: Span, grid: Grid
+) -> sa.ColumnElement[bool]:
     first, last = span
     column = table.c[time_column]
     return sa.and_(
-        table.c[grid.subject] == chain,
+        table.c[grid.subject] == subject,
         column >= _midnight(first),
         column < _midnight(last + timedelta(days=1)),
     )
@@ -119,20 +161,24 @@ def _midnight(day: date) -> sa.ColumnElement[object]:
 
 
 def rows_by_partition(
-    engine: sa.Engine, table: sa.Table, time_column: str, keys: Iterable[str], grid: Grid = CHAIN_DAYS
+    engine: sa.Engine, table: sa.Table, time_column: str, keys: Sequence[str], grid: Grid = CHAIN_DAYS
 ) -> dict[str, int]:
     """How many rows each of these partitions holds; partitions without any are left out."""
-    begin = sa.func.date_trunc(grid.step, sa.func.timezone("UTC", table.c[time_column]))
-    day = sa.func.to_char(begin, "YYYY-MM-DD")
-    counts: dict[str, int] = {}
     with engine.connect() as connection:
-        for chain, chain_spans in spans(keys, grid).items():
-            for span in chain_spans:
+        if grid.step is None:
+            name = table.c[grid.subject]
+            of_names = sa.select(name, sa.func.count()).where(name.in_(keys)).group_by(name)
+            return {row[0]: row[1] for row in connection.execute(of_names)}
+        begin = sa.func.date_trunc(grid.step, sa.func.timezone("UTC", table.c[time_column]))
+        day = sa.func.to_char(begin, "YYYY-MM-DD")
+        counts: dict[str, int] = {}
+        for subject, own_spans in spans(keys, grid).items():
+            for span in own_spans:
                 query = (
                     sa.select(day, sa.func.count())
-                    .where(in_span(table, time_column, chain, span, grid))
+                    .where(_in_span(table, time_column, subject, span, grid))
                     .group_by(day)
                 )
-                for name, count in connection.execute(query):
-                    counts[f"{chain}|{name}"] = count
+                for begins_with, count in connection.execute(query):
+                    counts[f"{subject}|{begins_with}"] = count
     return counts

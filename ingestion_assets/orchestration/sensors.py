@@ -32,6 +32,7 @@ UNFINISHED = [
 ]
 
 Pending = Callable[[dg.SensorEvaluationContext], Iterable[str]]
+Arrived = Callable[[dg.SensorEvaluationContext], Mapping[str, Iterable[date]]]
 
 
 def sync(
@@ -75,7 +76,7 @@ def sync(
         except QuotaExhausted as error:
             return dg.SkipReason(str(error))  # nothing is wrong; there is only nothing to ask for until then
         if not days:
-            return dg.SkipReason(f"{chain} is covered up to its last final block")
+            return dg.SkipReason(f"nothing to read of {chain} up to what is final of it")
         # The newest days, and every other time the oldest hole: a chain that never rests must not keep it waiting.
         turn = OLDEST if context.cursor == NEWEST and len(days) > 1 else NEWEST
         first, last = days[-1] if turn == NEWEST else days[0]
@@ -90,7 +91,54 @@ def sync(
     return look
 
 
-Arrived = Callable[[dg.SensorEvaluationContext], Mapping[str, Iterable[date]]]
+def follow(
+    *,
+    name: str,
+    feed: str,
+    asset: dg.AssetKey,
+    is_pending: Callable[[dg.SensorEvaluationContext], bool],
+    required_resource_keys: set[str],
+    interval: int,
+    status: dg.DefaultSensorStatus,
+) -> dg.SensorDefinition:
+    """A sensor that keeps one feed fresh, and goes on where a run has left it: one run at a time.
+
+    Args:
+        name: of the sensor.
+        feed: whose partition it asks for.
+        asset: what a run materialises.
+        is_pending: whether there is anything to read, from the source and the mark.
+        required_resource_keys: what `is_pending` reads from `context.resources`.
+        interval: least seconds between two looks.
+        status: whether it is switched on when first seen.
+    """
+
+    @dg.sensor(
+        name=name,
+        asset_selection=dg.AssetSelection.assets(asset),
+        minimum_interval_seconds=interval,
+        default_status=status,
+        required_resource_keys=required_resource_keys,
+        description=f"Reads what is new in {feed}, and goes on with what a run has left.",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        rest = rest_until(context.instance, feed, interval)
+        if rest > datetime.now(UTC):
+            return dg.SkipReason(
+                f"the last syncs of {feed} failed: see their runs; the next one is due at {rest:%H:%M:%S} UTC"
+            )
+        # First who works on it: the question whether anything is new would wait for that run's budget.
+        for run in context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+            if feed in (run.tags.get(SYNC), run.tags.get(PARTITION), run.tags.get(RANGE_START)):
+                return dg.SkipReason(f"run {run.run_id[:8]} already works on {feed}")
+        try:
+            if not is_pending(context):
+                return dg.SkipReason(f"{feed} is caught up")
+        except QuotaExhausted as error:
+            return dg.SkipReason(str(error))
+        return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=feed, tags={SYNC: feed})])
+
+    return look
 
 
 def arrivals(
@@ -159,9 +207,8 @@ def request(chain: str, span: partitions.Span, subject: str | None = None) -> dg
     """
     first, last = partitions.key(chain, span[0]), partitions.key(chain, span[1])
     tags = {SYNC: subject or chain}
-    if (
-        first == last and subject is None
-    ):  # Dagster cannot look up a key of accounts that are found at run time
+    # Dagster cannot look up a key of accounts that are found at run time: it is asked for as a range of one.
+    if first == last and subject is None:
         return dg.RunRequest(partition_key=first, tags=tags)
     return dg.RunRequest(tags={**tags, RANGE_START: first, RANGE_END: last})
 

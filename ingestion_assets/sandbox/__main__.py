@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from ingestion_assets.sandbox.explorer import explorer
+from ingestion_assets.sandbox.feeds import feeds
 from ingestion_assets.sandbox.world import history_start, served_chains, wall_clock_head
 
 _HOST = "127.0.0.1"
@@ -37,17 +40,24 @@ def main() -> None:
 
     now = datetime.now(UTC)
     chains = served_chains(options.days, now)
+    since = history_start(options.days, now)
+    app = Starlette(
+        routes=[
+            Mount("/feeds", feeds(since, lambda: datetime.now(UTC))),
+            Mount("/", explorer(chains, wall_clock_head)),
+        ]
+    )
     config = uvicorn.Config(
-        explorer(chains, wall_clock_head),
+        app,
         log_level="error",
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=1,
     )
     port = listener.getsockname()[1]
-    since = history_start(options.days, now).date()
     ids = " and ".join(map(str, chains))
-    print(f"sandbox: http://{_HOST}:{port}/ has the chains {ids} since {since}", flush=True)  # noqa: T201
+    what = f"the chains {ids} and two feeds since {since.date()}"
+    print(f"sandbox: http://{_HOST}:{port}/ has {what}", flush=True)  # noqa: T201
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -10,7 +10,7 @@ import pytest
 from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.errors import SchemaDrift, Transient
 from ingestion_assets.engine.store import Store
-from ingestion_assets.engine.stream import Batch, Covered, Done, Tally, Unproved
+from ingestion_assets.engine.stream import Batch, Covered, Done, Settled, Tally, Unproved
 from ingestion_assets_tests.engine.things import (
     STATED,
     Blocks,
@@ -338,9 +338,9 @@ def test_a_commit_is_told_while_the_source_is_slow():
     assert drained.result(timeout=5).tally.batches == 2
 
 
-@pytest.mark.parametrize("marks", [(Token(1), Token(2)), (Unproved(0, 5, "?"), Covered(5, 9, STATED))])
+@pytest.mark.parametrize("marks", [(Token(1), Settled(7)), (Unproved(0, 5, "?"), Covered(5, 9, STATED))])
 def test_what_depends_on_its_order_is_committed_one_by_one(marks):
-    """A cursor moves from the position before; of two words on one range the later one holds."""
+    """Of two words on one range the later one holds; a replay and a cursor count the same rows."""
     sink = Gated()
 
     class Two(Feed):
@@ -355,3 +355,53 @@ def test_what_depends_on_its_order_is_committed_one_by_one(marks):
     gate.put(None)
     sink.begun.get(timeout=5)[1].put(None)
     assert drained.result(timeout=5).tally.batches == 2
+
+
+class InTurn:
+    """A sink that says which commit waits for its turn, and which is done."""
+
+    def __init__(self, fails=()):
+        self.done = {"feed": Done()}
+        self.log: list = []
+        self.waits = threading.Event()
+        self._fails = fails
+
+    def open(self, _stream):
+        """Itself."""
+        return self
+
+    def commit(self, batch, turn=None):
+        """The first one ends when another one waits for it."""
+        if turn is None:
+            assert self.waits.wait(timeout=5)
+        else:
+            self.log.append(("waits", batch.mark.page))
+            self.waits.set()
+            turn()
+        if batch.mark.page in self._fails:
+            raise Transient(f"page {batch.mark.page}")
+        self.log.append(("done", batch.mark.page))
+        return Tally(batches=1)
+
+
+class Marks(Feed):
+    """A feed of two empty pages."""
+
+    def read(self, _done):
+        """Both at once."""
+        yield from (Batch(Token(1)), Batch(Token(2)))
+
+
+def test_the_moves_of_one_cursor_are_prepared_side_by_side_and_made_in_turn():
+    """The second one begins while the first is under way, and ends after it."""
+    sink = InTurn()
+    assert drain([Marks("feed", ())], sink, read_ahead=2, writers=2).tally.batches == 2
+    assert sink.log == [("waits", 2), ("done", 1), ("done", 2)]
+
+
+def test_a_move_that_fails_takes_those_behind_it_along():
+    """Nothing may be committed beyond a hole."""
+    sink = InTurn(fails=(1,))
+    with pytest.raises(Transient, match="page 1"):
+        drain([Marks("feed", ())], sink, read_ahead=2, writers=2)
+    assert sink.log == [("waits", 2)]

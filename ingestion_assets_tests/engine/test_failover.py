@@ -188,6 +188,16 @@ def test_the_next_one_is_asked_when_one_fails(processes):
     assert asked == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("error", "is_told"), [(Unauthorized("wrong key"), True), (Transient("away"), False)]
+)
+def test_what_a_person_must_mend_is_told_though_another_one_answers(processes, caplog, error, is_told):
+    """With the chain, the provider and what to change."""
+    question, _ = answering({"a": error, "b": 2})
+    assert processes().ask(question, about="logs") == 2
+    assert ("base: a is not asked for logs for a while: wrong key" in caplog.text) is is_told
+
+
 def test_a_provider_that_fails_three_times_in_a_row_is_left_alone(processes, clock):
     """For a minute; then it gets one trial, and is back when it answers."""
     failover = processes()

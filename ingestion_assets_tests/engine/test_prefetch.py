@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from ingestion_assets.engine.prefetch import ahead
+from ingestion_assets.engine.prefetch import ahead, gathered
 
 
 class Source:
@@ -148,3 +148,34 @@ def test_a_stop_is_noticed_while_a_source_hangs():
         [],
     )  # whichever is first
     hanging.set()
+
+
+def test_a_group_is_what_has_arrived_and_waits_for_nothing_more():
+    """A fast source fills groups up to their bound; a slow one gives groups of one."""
+    groups = gathered(lambda: iter(range(7)), depth=6, is_full=lambda group: len(group) == 3)
+    first = next(groups)
+    rest = list(groups)
+    assert [number for group in (first, *rest) for number in group] == list(range(7))
+    assert max(map(len, (first, *rest))) <= 3
+
+
+def test_so_many_items_and_no_more_are_read_beyond_a_group():
+    """That is what memory holds."""
+    source = Source(range(20))
+    with closing(gathered(source, depth=2, is_full=lambda group: len(group) == 2)) as groups:
+        next(groups)
+        assert settled(source, asked=3)
+
+
+def test_what_a_source_raises_comes_after_its_items():
+    """They were paid for."""
+
+    def source():
+        yield 1
+        raise ValueError("gone")
+
+    groups = gathered(source, depth=3, is_full=lambda _group: False)
+    found = []
+    with pytest.raises(ValueError, match="gone"):
+        found.extend(number for group in groups for number in group)
+    assert found == [1]

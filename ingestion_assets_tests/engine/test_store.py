@@ -24,6 +24,7 @@ from ingestion_assets.engine.stream import (
     Evidence,
     Rejected,
     Rows,
+    Settled,
     Tally,
     Unproved,
 )
@@ -401,6 +402,32 @@ def test_letters_of_a_feed_have_no_range(store, connection):
     assert letters(connection) == [("bad", b"{}", None, None)]
     assert store.open_letter_ranges(["blocks"]) == []
     assert store.count_open_letters("blo") == {"blocks": 1}
+
+
+def test_a_bad_record_of_a_feed_that_begins_again_waits_once(store, connection):
+    """Twins on one page are two; the same page again adds none."""
+    bad = Thing(1, kind="rejected")
+    feed = Feed("feed", ((bad, bad), (bad,), (bad, Thing(2, kind="rejected"))))
+    drain([feed], store)
+    assert connection.execute("SELECT count(*) FROM ops.dead_letters").fetchone() == (3,)
+
+
+def test_a_letter_that_became_a_row_is_settled_and_counted_where_its_cursor_counts(store, connection):
+    """And one that is refused again stays open, once."""
+    feed = Feed("feed", ((Thing(1), Thing(2, kind="rejected"), Thing(3, kind="null")),))
+    drain([feed], store)
+    first, second = (
+        number for (number,) in connection.execute("SELECT id FROM ops.dead_letters ORDER BY id")
+    )
+    writer = store.open(feed)
+    assert writer.done["feed"].records == 1
+    assert writer.done["feed"].letters == 2
+    assert writer.commit(batch(Settled(first), "feed", [Thing(2)])).inserted == 1
+    assert writer.commit(batch(Settled(second), "feed", [Thing(3, kind="null")])).rejected == 1
+    again = store.open(feed).done["feed"]
+    assert (again.records, again.letters) == (2, 1)
+    assert store.open(feed).commit(batch(Settled(first), "feed", [Thing(2)])).duplicate == 1
+    assert store.open(feed).done["feed"].records == 2
 
 
 # Two writers

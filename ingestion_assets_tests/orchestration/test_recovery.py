@@ -178,7 +178,7 @@ def test_a_deploy_stops_the_run_and_it_goes_on_afterwards(services, world, conne
     """The code server is told to end, and its run with it. Dagster's retry finds no server and is lost; ours does not."""
     with stuck_run(services, world, connection) as (instance, run):
         os.killpg(services.server.pid, signal.SIGTERM)
-        services.server.wait(timeout=20)
+        services.server.wait(timeout=60)
         ended(instance, run.run_id, dg.DagsterRunStatus.FAILURE)
         wait_until(
             lambda: [one for one in instance.get_runs() if one.tags.get("dagster/will_retry") == "false"],

@@ -89,7 +89,7 @@ def test_nothing_new_costs_at_most_two_requests(world, look, cover):
     before = len(world.upstream.requests)
     tick = look()
     assert tick.run_requests == []
-    assert tick.skip_message == "one is covered up to its last final block"
+    assert tick.skip_message == "nothing to read of one up to what is final of it"
     assert len(world.upstream.requests) - before <= 2
 
 

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 TIME = sa.DateTime(timezone=True)
 

@@ -4,6 +4,7 @@ Answers that can never change (the first block of a past day) are kept in `ops.b
 chain is to be read is asked once in the life of a `Chain`, so that a run has one idea of what it wants.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -17,13 +18,16 @@ from ingestion_assets.sources.evm.config import Depth, Tag
 from ingestion_assets.sources.evm.forks import Forks
 from ingestion_assets.sources.evm.provider import Header, Provider
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 Days = tuple[date, date]  # first and last, inclusive
 
 EQUAL_TIMES = 100  # most blocks of one timestamp that we step over to find the first of a day
 
-HEAD, TAG, TIME, BLOCK = "head", "finality tag", "block by time", "block"  # classes of questions
+# classes of questions
+HEAD, TAG, TIME, BLOCK, STATE = "head", "finality tag", "block by time", "block", "state"
 
 
 class Chain:
@@ -102,13 +106,32 @@ class Chain:
             case Depth(depth=depth):
                 final = max(-1, head - depth)
             case Tag(tag=tag):
-                # a node that has just moved may know a tag above its head
-                final = min(head, self.ask(lambda one: one.tagged(tag), about=TAG))
+                final = self._final_by(tag, head)
         self._store.transaction(lambda c: c.execute(_SAW, [self.name, head, final]))
         self._last = head if self._follow_head else final
         # Noted before anything is read: a reorganisation from here on is one that the next run finds.
         self.forks.settle(self._last, unfinal=range(final + 1, self._last + 1))
         return final
+
+    def _final_by(self, tag: str, head: int) -> int:
+        """The last final block by the tag of a node: what was final once stays it, and nothing above a node's head is."""
+
+        def ask(provider: Provider) -> int:
+            found = provider.tagged(tag)
+            # An explorer may be behind its own node; a node's chain may have grown since it was asked for its head.
+            is_node = provider.at_once is None
+            if is_node and found > head and found > (newest := provider.head()):
+                raise Transient(
+                    f"{provider.name} says that block {found} of {self.name} is {tag}, and shows none above {newest}"
+                )
+            return min(found, head)
+
+        found = self.ask(ask, about=TAG)
+        known = self._store.transaction(lambda c: c.execute(_FINAL, [self.name]).fetchone())
+        if known is None or not found < known[0] <= head:
+            return found
+        log.info("%s: block %d is %s now, and %d was before", self.name, found, tag, known[0])
+        return int(known[0])
 
     def known(self, provider: Provider) -> Provider:
         """The provider, once it has said that it serves this chain.
@@ -179,6 +202,10 @@ class Chain:
         moment = midnight - timedelta(seconds=1)
         before = self.ask(lambda one: one.block_before(moment), about=TIME)
         block = 0 if before is None else before + 1
+        if before is not None and ((last := self.header(before)) is None or last.time >= midnight):
+            raise Transient(
+                f"{self.name}: block {before} is said to be the last one before {midnight:%Y-%m-%d}, and is not"
+            )
         for _ in range(EQUAL_TIMES):
             header = self.header(block)
             if header is None and block <= self.last():
@@ -200,6 +227,10 @@ class Chain:
         return [(self._day(lo), self._day(hi)) for lo, hi in ranges]
 
     def _day(self, block: int) -> date:
+        known = self._store.transaction(lambda c: c.execute(_DAY, [self.name, block, block]).fetchone())
+        if known is not None:  # the day begins at or before the block, and the next one after it
+            day: date = known[0]
+            return day
         header = self.header(block)
         if header is None:
             raise Transient(f"{self.name}: no provider shows block {block}")
@@ -209,5 +240,10 @@ class Chain:
 _SAW = """
     INSERT INTO ops.chains (chain, head, final, checked_at) VALUES (%s, %s, %s, now())
     ON CONFLICT (chain) DO UPDATE SET head = excluded.head, final = greatest(chains.final, excluded.final), checked_at = excluded.checked_at"""
+_FINAL = "SELECT final FROM ops.chains WHERE chain = %s"
+_DAY = """
+    SELECT this.day FROM ops.block_times AS this
+    JOIN ops.block_times AS next ON next.chain = this.chain AND next.day = this.day + 1
+    WHERE this.chain = %s AND this.block <= %s AND next.block > %s ORDER BY this.day DESC LIMIT 1"""
 _KNOWN = "SELECT block FROM ops.block_times WHERE chain = %s AND day = %s"
 _REMEMBER = "INSERT INTO ops.block_times (chain, day, block) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from ingestion_assets.engine.budget import Budget, SharedBudget, Unlimited, budget_name, finish_estimate
+from ingestion_assets.engine.budget import Budget, SharedBudget, budget_name, finish_estimate
+from ingestion_assets.engine.budgets import shared_budget
 from ingestion_assets.engine.coverage import Range, difference, intersection, union
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.engine.failover import Failover
@@ -24,6 +25,7 @@ from ingestion_assets.sources.evm.streams import History, kind_of, stream_key, s
 
 log = logging.getLogger(__name__)
 
+UNPROVED_RESTS = timedelta(hours=1)
 ALONE, AMONG_OTHERS = 5, 2  # attempts of one question, where sources.yaml does not say
 
 
@@ -141,17 +143,10 @@ class Chains:
         )
 
     def _budget(self, provider: ProviderConfig, key: str | None) -> Budget:
-        rate = provider.requests_per_second
-        if rate is None and provider.requests_per_day is None:
-            return Unlimited()
-        # Whole requests in a window, rounded down: 3 a second are 3 in 1 s, 2.5 are 2 in 1 s, 0.5 is 1 in 2 s.
-        window = 1.0 if rate is None or rate == int(rate) else max(1.0, 1 / rate)
-        requests = 1_000 if rate is None else max(1, int(rate * window))
-        return SharedBudget(
+        return shared_budget(
             self.store,
             budget_name(provider.url.host or "", key),
-            requests=requests,
-            window=window,
+            per_second=provider.requests_per_second,
             per_day=provider.requests_per_day,
             lease=provider.timeout_seconds,
         )
@@ -255,11 +250,7 @@ class Chains:
         new = [one for one in subjects if one != ALL and stream_key(kind, name, one) not in covered]
         if kind is ERC20_TRANSFERS:
             return remarks.on_tokens(self.chain(name), new)
-        return (
-            remarks.on_accounts(self.chain(name), new)
-            if kind is TRANSACTIONS and "nonce" in config.proofs
-            else []
-        )
+        return remarks.on_accounts(self.chain(name), new) if kind is TRANSACTIONS else []
 
     def all_days(self, name: str) -> partitions.Span:
         """The first and the last day of a chain, today.
@@ -287,7 +278,8 @@ class Chains:
         """The partitions a sync should run: what lies between the first covered block and the last wanted one, uncovered.
 
         What is watched since a moment ago begins where the others of its kind do; where nothing is covered at all, with
-        the last block: history is a backfill's business. Gaps that no provider could prove whole are left to a backfill too.
+        the last block: history is a backfill's business. Gaps that no provider could prove whole are looked at again after
+        an hour: an index may have caught up.
         """
         config = self.configs[name]
         keys = stream_keys(name, config.addresses, config.tokens)
@@ -298,7 +290,7 @@ class Chains:
         if last < 0:
             return set()
         covered = self.store.covered(keys)
-        unproved = self.store.unproved(keys)
+        unproved = self.store.unproved(keys, within=UNPROVED_RESTS)
         begins = {key: ranges[0][0] for key, ranges in covered.items()}
         for key, lo, _ in self.store.open_letter_ranges(keys):  # a replay may have taken the first range out
             begins[key] = min(lo, begins.get(key, lo))

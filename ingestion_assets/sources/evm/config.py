@@ -60,12 +60,22 @@ def _once_each(addresses: tuple[str, ...]) -> tuple[str, ...]:
 Proof = Literal["nonce", "balance", "counted"]
 
 
+# Chains whose nodes call blocks final that were taken back later -> blocks below the head that never were. Polygon:
+# https://github.com/smartcontractkit/chainlink, the chain's own configuration file.
+DISTRUSTED = {137: 500, 80_002: 500}
+
+
+def _usual_finality(known: dict[str, object]) -> Tag | Depth:
+    depth = DISTRUSTED.get(int(str(known.get("chain_id", 0))))
+    return Tag(tag="finalized") if depth is None else Depth(depth=depth)
+
+
 class ChainConfig(Section):
     """One chain: where it is read from, and whose history is wanted."""
 
     chain_id: Annotated[Whole, Field(gt=0)]
     start: date  # first day of the partitions
-    finality: Finality = Tag(tag="finalized")
+    finality: Finality = Field(default_factory=_usual_finality)
     follow_head: Annotated[bool, Field(strict=True)] = (
         False  # read unfinal blocks too, and replace what a reorganisation takes back
     )

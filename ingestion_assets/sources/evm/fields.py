@@ -85,8 +85,8 @@ def token(symbol: str | None, decimals: str | None) -> str:
 
 # What explorers do not list as an internal transaction: code that runs in the caller's own name moves nothing, though
 # some repeat the value of the call around it, and rewards are of no transaction.
-UNLISTED = frozenset({"delegatecall", "staticcall", "reward"})
-MOVING = frozenset({"call", "callcode"})  # listed where they carry value
+UNLISTED = frozenset({"delegatecall", "callcode", "staticcall", "reward"})
+MOVING = frozenset({"call"})  # listed where they carry value
 
 
 @lru_cache(maxsize=4096)

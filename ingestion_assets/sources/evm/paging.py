@@ -75,6 +75,7 @@ class _Walk:
             Transient: an answer lacks records that the one before it held.
         """
         top = hi  # of the next question; lower than hi once the provider has refused a range for its size
+        doubted = 1  # blocks that may be in doubt together: few at first, for the provider may lack the last ones only
         known: Page = Page.empty()  # what the answer before showed of the block `lo`
         while lo <= hi:
             try:
@@ -84,6 +85,10 @@ class _Walk:
                     top = (lo + top) // 2
                     continue
                 reading, known = Reading(lo, lo, known, doubt=str(error)), Page.empty()
+            if reading.doubt is not None and reading.hi - lo + 1 > doubted:
+                top, known = (lo + reading.hi) // 2, Page.empty()
+                continue
+            doubted = 1 if reading.doubt is None else 2 * doubted
             yield reading
             if reading.hi == top:
                 top = min(hi, top + 2 * (top - lo + 1))

@@ -8,7 +8,7 @@ provider lists, such as a withdrawal or a fee of the layer below, or all of them
 import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,14 +18,12 @@ from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import LEVELS, Batch, Done, Evidence, Raised, Unproved
 from ingestion_assets.sources.evm import ledger
 from ingestion_assets.sources.evm.chain import Chain
-from ingestion_assets.sources.evm.provider import Provider, Reading, State
+from ingestion_assets.sources.evm.provider import Reading
 from ingestion_assets.sources.evm.rereading import readings, replacing, source_of, together
 from ingestion_assets.sources.evm.streams import History, subject_of
-
-T = TypeVar("T")
+from ingestion_assets.sources.evm.witness import Witness
 
 PROVED = LEVELS.index("header")  # a list cannot contradict it
-STATE = "state"  # class of questions
 MOST_UNEXPLAINED = 3  # blocks of one account: a miner's every block pays it something that no list shows
 
 
@@ -236,14 +234,17 @@ class _Ask:
     """The state of accounts, from the first provider that knows it."""
 
     def __init__(self, chain: Chain) -> None:
-        self._chain = chain
-        self.by = ""
-        self._others = [one.name for one in chain.providers.providers if not isinstance(one, State)]
-        if len(self._others) == len(chain.providers.providers):
+        self._witness = Witness(chain)
+        if not self._witness:
             raise Unsupported(
                 f"{chain.name}: none of its providers knows the state of past blocks: add one of the kind rpc"
             )
         self._known: dict[tuple[str, int], int | None] = {}
+
+    @property
+    def by(self) -> str:
+        """Who gave the last answer."""
+        return self._witness.by
 
     def change(self, account: ledger.Account, before: int, after: int) -> int:
         """How far the account's figure has moved between the ends of two blocks."""
@@ -251,26 +252,20 @@ class _Ask:
 
     def applies(self, account: ledger.Account, block: int) -> bool:
         """A contract's nonce counts what it has created: no transaction says so."""
-        return account.proof != "nonce" or not self._state(lambda one: one.has_code(account.address, block))
+        return account.proof != "nonce" or not self._witness.ask(
+            lambda one: one.has_code(account.address, block)
+        )
 
     def _at(self, account: ledger.Account, block: int) -> int:
         known = (account.name, block)
         if known not in self._known:
-            self._known[known] = self._state(lambda one: account.figure(one, block))
+            self._known[known] = self._witness.ask(lambda one: account.figure(one, block))
         figure = self._known[known]
         if figure is None:
             raise _NoFigure(
                 f"token {account.token} of {account.address} gives no balance: it is not looked at"
             )
         return figure
-
-    def _state(self, question: Callable[[State], T]) -> T:
-        def ask(provider: Provider) -> T:
-            assert isinstance(provider, State)  # noqa: S101 - for the type checker: the others are left out
-            self.by = provider.name
-            return question(provider)
-
-        return self._chain.ask(ask, about=STATE, but=self._others)
 
 
 def _first(lo: int, hi: int, is_bad: Callable[[int], bool]) -> int:

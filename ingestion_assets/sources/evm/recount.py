@@ -93,6 +93,8 @@ class Recount:
         """
         chain, kind = self.history.chain, self.history.kind
         same = {one.name for one in chain.providers.providers if chain.system(one.name) == chain.system(by)}
+        if self.again and len(same) == len(chain.providers.providers):
+            return set()  # nobody else is there: what is asked for again is at least read again
         unable = {state.provider for state in chain.providers.states() if kind.name in state.unsupported}
         others = [one for one in chain.providers.providers if one.name not in same | {by} | unable]
         nodes = {one.name for one in others if one.at_once is None}
@@ -122,7 +124,8 @@ class Recount:
             said = f"{by} and {witness.name} differ in {len(differ)} blocks, the first of them {differ[0]}"
             yield self._batch(subjects, Unproved(reading.lo, reading.hi, said, retracts=True))
             return
-        level = max("counted", reading.level, key=LEVELS.index)
+        is_second = self._is_second(by, witness)
+        level = max("counted", reading.level, key=LEVELS.index) if is_second else reading.level
         believed = Evidence(level, together(by, witness.name))
         lo = reading.lo
         for block in differ:  # in order: what waits for a whole page is settled from its beginning on
@@ -139,6 +142,9 @@ class Recount:
             lo = block + 1
         if lo <= reading.hi:
             yield self._batch(subjects, Raised(lo, reading.hi, believed))
+
+    def _is_second(self, by: str, witness: Provider) -> bool:
+        return self.history.chain.system(witness.name) != self.history.chain.system(by)
 
     def _concerned(self, subjects: tuple[str, ...], reading: Reading, block: int) -> tuple[str, ...]:
         """Those of the subjects that a record of the block names, as it is stored or as it was read now."""

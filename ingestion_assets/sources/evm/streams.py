@@ -16,6 +16,9 @@ from ingestion_assets.sources.evm.provider import Provider, Question, Reading
 from ingestion_assets.sources.evm.records import ERC20_TRANSFERS, KINDS, Kind, Page
 
 DRIFTS = 3  # addresses that cannot be read before it is the provider that has changed
+MOST_ASKED = (
+    200  # accounts that an explorer is asked about, one after another, for a block that a node cannot prove
+)
 STRIDE = 2_000  # blocks asked of a node that only stands in, before the preferred provider has its turn again
 
 
@@ -221,7 +224,9 @@ class _Scan:
         """What one provider cannot prove, another one may; what none can is stored as far as it was shown, and stays a gap."""
         left = Gaps(dict.fromkeys(subjects, ((doubtful.lo, doubtful.hi),)))
         providers = self._chain.providers
-        for other in providers.able(self._kind.name, but=[doubter.name]):
+        for other in providers.able(self._kind.name, but=[doubter.name], rank=lambda one: one.at_once == 1):
+            if other.at_once == 1 and len(left.all()) > MOST_ASKED:
+                continue  # a question for each of them: what a node doubts of every block would use up any quota
             yield from self._second_opinion(other, left)
             if not left:
                 return

@@ -3,7 +3,8 @@
 Identity of a row = chain + block + natural key + ordinal among equals. Content is not identity: one
 transaction may hold several transfers that are equal in every field, and explorers give no log index.
 `id` is the hash of natural key and ordinal (see `records`). The block leads the key so that the index
-grows at its end, whatever its size; a transaction is in one block of a chain only.
+grows at its end, whatever its size. A provider that shows a transaction in another block than it is in makes a second
+row of it, which the proofs find.
 """
 
 import sqlalchemy as sa

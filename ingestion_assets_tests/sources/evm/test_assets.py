@@ -160,14 +160,16 @@ def test_a_new_account_begins_where_the_others_of_its_kind_do(looking, store, up
         assert stored(connection, kind) == truth(CHAIN, kind, HUB, OTHER, lo=36, hi=100)
 
 
-def test_unproved_gaps_are_not_asked_for_by_the_sync(looking, store, upstream):
-    """Else it would ask for them at every look; `ingestion gaps` lists them, a backfill asks again."""
+def test_unproved_gaps_are_asked_for_by_the_sync_once_an_hour(looking, store, upstream, connection):
+    """Not at every look, but an index may catch up; `ingestion gaps` lists them, a backfill asks again."""
     for kind in KINDS:
         key = stream_key(kind, "base", HUB)
         commit(store, key, Covered(0, 49, Evidence("stated", "test")))
         commit(store, key, Unproved(50, 50, "too many"))
         commit(store, key, Covered(51, 100, Evidence("stated", "test")))
     assert looking().pending("base") == set()
+    connection.execute("UPDATE ops.unproved SET noticed_at = now() - interval '61 minutes'")
+    assert looking().pending("base") == days(2)
     assert upstream.count(module="account") == 0
 
 

@@ -24,9 +24,10 @@ QUIET = date(2024, 1, 5)
 class Node:
     """A provider whose blocks have these times, in hours since 2024-01-01; it names the first of equal ones."""
 
-    name, at_once = "node", None
+    name = "node"
 
-    def __init__(self, *hours, head=None, tag=None):
+    def __init__(self, *hours, head=None, tag=None, at_once=None):
+        self.at_once = at_once
         self.times = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in hours]
         self._head = len(hours) - 1 if head is None else head
         self._tag = tag
@@ -192,13 +193,55 @@ def test_a_final_block_that_is_not_shown_is_asked_again(store, connection):
 @pytest.mark.parametrize(("finality", "node", "final"), [
     (Depth(depth=0), Node(head=100), 100), (Depth(depth=64), Node(head=100), 36),
     (Depth(depth=64), Node(head=10), -1), (Tag(tag="finalized"), Node(head=100, tag=40), 40),
-    (Tag(tag="safe"), Node(head=100, tag=90), 90), (Tag(tag="finalized"), Node(head=30, tag=40), 30),
+    (Tag(tag="safe"), Node(head=100, tag=90), 90),
+    (Tag(tag="finalized"), Node(head=30, tag=40, at_once=1), 30),
 ])  # fmt: skip
 def test_final_is_by_tag_or_depth_and_never_beyond_what_is_shown(store, connection, finality, node, final):
     """An explorer may be behind its own node; what it does not show yet cannot be covered."""
     assert chain(node, store, finality=finality).final() == final
     kept = connection.execute("SELECT chain, head, final FROM ops.chains").fetchall()
     assert kept == [("base", node.head(), final)]
+
+
+def test_a_tag_that_moves_back_takes_nothing_back(store, connection):
+    """What was final stays it, as long as the chain is that long."""
+    for tag, head, final in ((90, 100, 90), (50, 101, 90), (95, 102, 95), (40, 80, 40)):
+        assert chain(Node(head=head, tag=tag), store, finality=Tag(tag="finalized")).final() == final
+    assert connection.execute("SELECT final FROM ops.chains").fetchall() == [(95,)]
+
+
+def test_a_node_that_calls_final_what_it_does_not_have_is_not_believed(store):
+    """Else its head would count as final."""
+    with pytest.raises(
+        Transient, match="says that block 1000 of base is finalized, and shows none above 100"
+    ):
+        chain(Node(head=100, tag=1_000), store, finality=Tag(tag="finalized")).final()
+
+
+def test_a_wrong_last_block_of_a_day_is_not_believed(store, connection):
+    """A day would begin too late, and would be kept like that for ever."""
+
+    class Late(Node):
+        def block_before(self, moment):
+            return super().block_before(moment) + 2
+
+    node = Late(0, 12, 23, 24, 36, 47, 48, 60)
+    with pytest.raises(Transient, match="block 4 is said to be the last one before 2024-01-02, and is not"):
+        chain(node, store).first_block(day(2))
+    assert remembered(connection) == []
+
+
+def test_where_the_day_of_a_block_is_known_nobody_is_asked(store):
+    """Six hundred gaps in three days cost no six hundred questions."""
+    node = Node(*(hour / 10 for hour in range(720)))
+    base = chain(node, store)
+    for number in (1, 2, 3):
+        base.first_block(day(number))
+    node.asked.clear()
+    assert base.days_of([(block, block) for block in range(0, 480, 2)]) == [
+        one(1 + block // 240) for block in range(0, 480, 2)
+    ]
+    assert node.asked == []
 
 
 def test_final_is_asked_once_in_a_run(store):

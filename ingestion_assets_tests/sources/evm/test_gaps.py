@@ -27,7 +27,7 @@ from ingestion_assets.engine.stream import Covered, Evidence, Rejected
 from ingestion_assets.sources.evm.config import Tag
 from ingestion_assets.sources.evm.provider import ALL, Reading
 from ingestion_assets.sources.evm.records import ERC20_TRANSFERS, TOKEN_TRANSFERS, Page
-from ingestion_assets.sources.evm.streams import STRIDE, Gaps, History
+from ingestion_assets.sources.evm.streams import MOST_ASKED, STRIDE, Gaps, History
 from ingestion_assets_tests.sources.evm.reading import ALL_DAYS, chain_of, nothing_done
 from ingestion_assets_tests.sources.evm.tiny import (
     ALICE,
@@ -331,6 +331,21 @@ def test_a_doubt_is_healed_by_another_provider(store, connection, kinds):
     assert not drain([stream], store).unproved
     assert is_whole(store, connection, stream, ledger)
     assert {by for *_, by in store.covered_by(stream.keys)} == {"sure"}
+
+
+@pytest.mark.parametrize(("accounts", "asks_explorer"), [(MOST_ASKED, True), (MOST_ASKED + 1, False)])
+def test_a_doubtful_block_is_asked_of_nodes_first_and_of_explorers_for_some_accounts_only(
+    store, accounts, asks_explorer
+):
+    """An explorer wants a question for each account, and nodes may doubt many blocks."""
+    ledger = some_ledger()
+    subjects = tuple(f"0x{number:040x}" for number in range(1, accounts + 1))
+    explorer = Tiny("explorer", ledger, 1)
+    other = Tiny("other", ledger, spoils=[doubtful])
+    stream = history([Tiny("node", ledger, spoils=[doubtful]), explorer, other], store, subjects=subjects)
+    unproved = drain([stream], store).unproved
+    assert len(other.questions) == 1
+    assert (len(explorer.questions), bool(unproved)) == (accounts if asks_explorer else 0, not asks_explorer)
 
 
 def test_a_doubt_that_nobody_heals_stays_a_gap_with_its_reason(store, connection):

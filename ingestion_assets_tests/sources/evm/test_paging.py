@@ -143,6 +143,24 @@ def test_a_provider_that_doubts_its_own_list_makes_every_reading_doubtful():
     assert sum(len(reading.page.good) for reading in found) == 100
 
 
+def test_only_the_blocks_that_are_not_indexed_yet_are_in_doubt():
+    """The last ones, found by halving, at the price of a few questions; the rest is whole."""
+
+    class Behind(Explorer):
+        def page(self, kind, address, lo, hi, *, page=1, newest_first=False):
+            self.doubt = "not indexed yet" if hi > 970 else None
+            return super().page(kind, address, lo, hi, page=page, newest_first=newest_first)
+
+    explorer = Behind(range(0, 1_000, 9))
+    found = walked(explorer)
+    assert [reading.doubt for reading in found if reading.hi <= 970] == [None] * sum(
+        r.hi <= 970 for r in found
+    )
+    doubtful = [reading for reading in found if reading.doubt]
+    assert doubtful[0].lo == 971
+    assert len(explorer.questions) < 40
+
+
 def test_records_that_are_left_out_carry_the_walk_on():
     """A page of nothing but them is not the end, and bad ones stay with their block."""
 

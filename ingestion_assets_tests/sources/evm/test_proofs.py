@@ -1,6 +1,7 @@
 """Proofs: every row that was left out or invented is found, mended where somebody shows it, and taken back where nobody does."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from ingestion_assets.engine.errors import DatabaseUnavailable, Transient, Unsup
 from ingestion_assets.engine.stream import Batch, Covered, Evidence, Unproved
 from ingestion_assets.orchestration.proving import prove
 from ingestion_assets.sources.evm.proofs import proofs
-from ingestion_assets.sources.evm.provider import ALL, Reading, State
+from ingestion_assets.sources.evm.provider import ALL, Question, Reading, State
 from ingestion_assets.sources.evm.records import (
     ERC20_TRANSFERS,
     INTERNAL_TRANSACTIONS,
@@ -458,6 +459,41 @@ def test_two_errors_that_cancel_each_other_are_not_seen_by_the_sum_but_by_the_co
     read(liar, store, TOKEN_TRANSFERS)
     assert not proving(["balance"], [liar, node], store).mended_rows
     assert proving(["counted"], [liar, node], store).mended_rows
+    assert holds(connection, TOKEN_TRANSFERS, ledger)
+
+
+@pytest.mark.parametrize("level", ["header", "stated"])
+def test_a_single_node_mends_what_it_can_prove_when_it_is_asked_again(store, connection, level):
+    """There is nobody else to ask: what has no proof of its own is at least not called counted."""
+    ledger = ledger_of(TOKEN_TRANSFERS)
+    node = Tiny("node", ledger, level=level)
+    read(node, store, TOKEN_TRANSFERS)
+    connection.execute(
+        "DELETE FROM raw.evm_token_transfers WHERE chain = %s AND block_number = 9", [ledger.chain]
+    )
+    found = prove(proofs(history([node], store), ["counted"], store, again=True), store)
+    assert (holds(connection, TOKEN_TRANSFERS, ledger), len(found.contradictions)) == (
+        (True, 0) if level == "header" else (False, 1)
+    )
+    assert {one for by in levels(store, TOKEN_TRANSFERS, ledger).values() for one in by} == {level}
+
+
+def test_a_stale_reading_of_a_liar_adds_nothing_to_what_is_proved(store, connection):
+    """Another worker had read it before; it comes after what a header has shown to be all."""
+    ledger = ledger_of(TOKEN_TRANSFERS)
+    liar = Tiny("liar", ledger.showing(Record(6, ALICE, CAROL, 666)), 1)
+    node = Tiny("node", ledger, level="header")
+    stream = history([node], store)
+    stream.wanted()
+    late = store.open(stream)
+    (stale,) = liar.read(Question(TOKEN_TRANSFERS, (ALICE,), 0, TOP))
+    drain([stream], store)
+    mark = Covered(stale.lo, stale.hi, Evidence("stated", "liar"))
+    batch = Batch(mark, (stale.page.rows(TOKEN_TRANSFERS),), keys=(stream.key_of(ALICE),))
+    tally = late.commit(batch)
+    assert (tally.inserted, tally.duplicate) == (0, tally.fetched)
+    assert holds(connection, TOKEN_TRANSFERS, ledger)
+    late.commit(replace(batch, keys=stream.keys))
     assert holds(connection, TOKEN_TRANSFERS, ledger)
 
 

@@ -66,8 +66,9 @@ def test_nothing_to_read_is_told(cli, inbox):
 
 def test_check_names_the_inbox(cli, tmp_path):
     """Where the file says it is."""
-    assert json.loads(cli("check", "--json").stdout) == [{"statements": str(tmp_path / "inbox")}]
-    assert "statements: " in cli("check").stdout
+    (told,) = json.loads(cli("check", "--json").stdout)
+    assert told == {"statements": str(tmp_path / "inbox"), "state": "there"}
+    assert cli("check").stdout.startswith("statements")
 
 
 @pytest.mark.parametrize(

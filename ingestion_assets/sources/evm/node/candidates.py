@@ -2,6 +2,9 @@
 
 A bloom has no false negatives: a block that it rules out holds nothing that is asked for. All others are read whole, and
 their receipts are held against the header. https://ethereum.github.io/yellowpaper/paper.pdf §4.3.1
+
+Some chains, and some services in front of nodes, leave the bloom empty. So as long as none was seen that is not, a block
+of each window whose transactions ran code is read by its receipts: if it has logs, no block is ruled out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +13,12 @@ from typing import NamedTuple
 from ingestion_assets.sources.evm.fields import Unreadable
 from ingestion_assets.sources.evm.node.blocks import Blocks, Proved, split
 from ingestion_assets.sources.evm.node.proof import logs_bloom
-from ingestion_assets.sources.evm.node.shapes import Block, octets, read_log
+from ingestion_assets.sources.evm.node.shapes import Block, octets, quantity, read_log
 from ingestion_assets.sources.evm.node.transfers import TRANSFER, Pair, Transfers
 from ingestion_assets.sources.evm.node.windows import Doubt, Verdict, readings, twice
 from ingestion_assets.sources.evm.provider import Reading
+
+PLAIN = 21_000  # gas of a transaction that runs no code
 
 
 class _Wanted(NamedTuple):
@@ -42,6 +47,7 @@ class Candidates:
         wanted = [
             _Wanted(TRANSFER, (subject,) if subjects is not None else ()) for subject in subjects or ("",)
         ]
+        self._has_blooms = False  # one was seen that is not empty
         self._masks = [int.from_bytes(logs_bloom([one]), "big") for one in wanted]
 
     def cut(self, lo: int, hi: int) -> int:
@@ -53,18 +59,30 @@ class Candidates:
         headers, doubts = split(twice(range(lo, hi + 1), self._blocks.headers))
         verdicts: dict[int, Verdict] = {**doubts}
         some: list[int] = []
+        silent: dict[int, int] = {}  # blocks that ran code, and have an empty bloom -> the gas of that
         for number, header in headers.items():
             try:
-                if self._may_hold(header):
+                bloom = int.from_bytes(octets(header.logs_bloom, "logsBloom"), "big")
+                if any(bloom & mask == mask for mask in self._masks):
                     some.append(number)
+                self._has_blooms = self._has_blooms or bloom > 0
+                ran = quantity(header.gas_used, "gasUsed") - PLAIN * len(header.transactions)
+                if not bloom and ran > 0:
+                    silent[number] = ran
             except Unreadable as error:
                 verdicts[number] = Doubt(f"block {number}: {error}", unreadable=True)
         verdicts.update(self.found(some, headers))
+        if silent and not self._has_blooms:
+            verdicts.update(self._unruled(silent, headers))
         return readings(self._blocks.wire.client.host, lo, hi, verdicts, self._level)
 
-    def _may_hold(self, header: Block) -> bool:
-        bloom = int.from_bytes(octets(header.logs_bloom, "logsBloom"), "big")
-        return any(bloom & mask == mask for mask in self._masks)
+    def _unruled(self, silent: Mapping[int, int], headers: Mapping[int, Block]) -> dict[int, Verdict]:
+        """What the busiest of these blocks holds; of all of them, if its bloom was empty and should not have been."""
+        busiest = max(silent, key=silent.__getitem__)
+        found = self.found([busiest], headers)
+        if isinstance(found[busiest], Doubt):
+            found.update(self.found([number for number in silent if number != busiest], headers))
+        return found
 
     def found(self, numbers: Sequence[int], known: Mapping[int, Block]) -> dict[int, Verdict]:
         """What the receipts of these blocks hold. `known`: headers that need not be asked for again."""

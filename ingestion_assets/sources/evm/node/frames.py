@@ -16,7 +16,6 @@ from ingestion_assets.sources.evm.node.shapes import Block, quantity
 
 Path = tuple[int, ...]  # which child of which child; () is the transaction itself
 
-MOVES = {"call", "callcode"}  # delegate and static calls run with nothing of their own
 CREATIONS = {"create", "create2"}
 
 
@@ -41,7 +40,7 @@ class Frame(NamedTuple):
         return (
             self.kind in CREATIONS
             or self.kind == "selfdestruct"
-            or (self.kind in MOVES and quantity(self.value) > 0)
+            or (self.kind == "call" and quantity(self.value) > 0)  # the others run in the caller's own name
         )
 
 

@@ -239,6 +239,7 @@ class Refusal:
 # A number as people write it (2000, 10,000, 2K), and what it counts.
 _COUNTED = re.compile(
     r"(?<![\w./\[-])(\d{1,3}(?:[,_]\d{3})+|\d+)([km]?)\b(?!\.\d)"
+    r"(?![\s-]*(?:m?s|m(?:illi)?sec\w*|sec\w*|min\w*|hours?)\b)"  # a time is no size
     r"[\s-]*(blocks?|results?|logs?|records?|events?|bytes|[kmg]i?b\b)?",
     re.IGNORECASE,
 )

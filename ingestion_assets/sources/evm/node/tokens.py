@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from ingestion_assets.engine import rows as copy_text
-from ingestion_assets.engine.errors import Unsupported
+from ingestion_assets.engine.errors import QuotaExhausted, RateLimited, Transient, Unauthorized
 from ingestion_assets.engine.store import Connection, Store
 from ingestion_assets.sources.evm.fields import NULL, UINT8, Unreadable
 from ingestion_assets.sources.evm.node.refusals import Reverted
 from ingestion_assets.sources.evm.node.shapes import octets
-from ingestion_assets.sources.evm.node.wire import Answer, Call, Refused, Wire, given
+from ingestion_assets.sources.evm.node.wire import Answer, Call, Fault, Refused, Wire, given
 
 SYMBOL, DECIMALS = "0x95d89b41", "0x313ce567"  # selectors of symbol() and decimals()
 WORD = 32  # bytes
@@ -59,7 +59,7 @@ class Tokens:
             for token in tokens
             for selector in (SYMBOL, DECIMALS)
         ]
-        answers = self._wire.ask(calls)
+        answers = self._answers(calls)
         told: list[tuple[str, str, str | None, int | None]] = []
         for number, token in enumerate(tokens):
             symbol, decimals = answers[2 * number], answers[2 * number + 1]
@@ -71,6 +71,28 @@ class Tokens:
         if told:
             self._store.transaction(lambda c: c.cursor().executemany(_REMEMBER, told))
 
+    def _answers(self, calls: list[Call]) -> list[Answer]:
+        """What the contracts answer. Anybody can make one on which the node fails, and that must not stop the others.
+
+        Raises:
+            Transient: it is the node that does not answer.
+        """
+        try:
+            return self._wire.ask(calls)
+        except RateLimited:
+            raise
+        except Transient:
+            found: list[Answer] = []
+            for call in calls:
+                try:
+                    found += self._wire.ask([call])
+                except RateLimited:
+                    raise
+                except Transient as error:
+                    self._wire.one("eth_chainId")
+                    found.append(Refused(error, Fault(message=str(error))))
+            return found
+
 
 def _is_mute(answer: Answer) -> bool:
     """Whether it is the node that cannot tell, and not the contract."""
@@ -78,8 +100,8 @@ def _is_mute(answer: Answer) -> bool:
 
 
 def _bytes(answer: Answer) -> bytes | None:
-    """What a contract returned; None where it has no such function, or the node does not execute calls."""
-    if isinstance(answer, Refused) and isinstance(answer.error, Reverted | Unsupported):
+    """What a contract returned; None where it has no such function, or the node cannot execute the call."""
+    if isinstance(answer, Refused) and not isinstance(answer.error, Unauthorized | QuotaExhausted):
         return None
     try:
         return octets(msgspec.json.decode(given(answer), type=str))

@@ -22,6 +22,7 @@ from ingestion_assets.sources.evm.node.wire import Answer, Call, Refused
 from ingestion_assets.sources.evm.records import INTERNAL_TRANSACTIONS, Row
 
 TRACES = 10  # blocks in one request of trace_block
+ENOUGH = 4_000_000  # bytes in one answer
 TREES = 4  # blocks in one request of debug_traceBlockByNumber, which executes them again
 
 Frames = Callable[[Block, msgspec.Raw], Iterator[Frame]]
@@ -43,6 +44,7 @@ class Traces:
         self._chain = chain
         self._provider = provider
         self._gives_flat_traces = True
+        self._at_once = 1  # blocks in one request; as many as their size allows, once it is known
 
     def read(self, accounts: frozenset[str], lo: int, hi: int) -> dict[int, Verdict]:
         """What is found in each block of the accounts, which are in lower case.
@@ -51,9 +53,10 @@ class Traces:
             Unsupported: the node has neither method.
         """
         verdicts: dict[int, Verdict] = {}
-        for at in range(lo, hi + 1, TRACES):
-            some = range(at, min(hi, at + TRACES - 1) + 1)
+        while lo <= hi:
+            some = range(lo, min(hi, lo + self._at_once - 1) + 1)
             verdicts.update(twice(some, lambda numbers: self._read(accounts, numbers)))
+            lo = some[-1] + 1
         return verdicts
 
     def _read(self, accounts: frozenset[str], numbers: Sequence[int]) -> dict[int, Verdict]:
@@ -61,6 +64,8 @@ class Traces:
         verdicts: dict[int, Verdict] = {**doubts}
         filled = {number: header for number, header in headers.items() if header.transactions}
         frames, answers = self._ask(list(filled))
+        if size := sum(len(memoryview(answer)) for answer in answers if not isinstance(answer, Refused)):
+            self._at_once = min(TRACES, max(1, ENOUGH * len(answers) // size))
         for number, answer in zip(filled, answers, strict=True):
             verdicts[number] = self._judged(accounts, filled[number], answer, frames)
         return {number: verdicts.get(number, Found()) for number in numbers}

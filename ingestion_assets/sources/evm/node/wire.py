@@ -34,7 +34,11 @@ LONGEST = 300  # characters of an error that we repeat
 SHARE = 4  # batches that fit into a window of the budget, at least
 
 # Of an eth_call these are the contract's own doing, and asking again gives the same.
-FAILED_CALL = re.compile(r"revert|out of gas|stack (under|over)flow|opcode|evm error", re.IGNORECASE)
+FAILED_CALL = re.compile(
+    r"revert|out of gas|gas uint64|stack (under|over)flow|stack limit|opcode|evm error|out of bounds|OutOf[A-Z]|write protection"
+    r"|code size|execution (aborted|error|failed)|invalid jump",
+    re.IGNORECASE,
+)
 
 
 class Call(NamedTuple):

@@ -1,35 +1,19 @@
 """What people type about a provider, whatever its kind. Each kind adds its own and knows how to open itself."""
 
-import re
 from abc import abstractmethod
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, HttpUrl
 
 from ingestion_assets.engine.answers import Unit
 from ingestion_assets.engine.http import Client, Secrets
 from ingestion_assets.engine.store import Store
 from ingestion_assets.sources.evm.provider import Provider
-from ingestion_assets.sources.section import Section, Whole
+from ingestion_assets.sources.section import Section, Variable, Whole
 
 
 def _listed(names: object) -> object:
     return (names,) if isinstance(names, str) else () if names is None else names
-
-
-def _is_variable(name: str) -> str:
-    """A key that was pasted here by mistake is not repeated in the message."""
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", name):
-        raise PydanticCustomError(
-            "combination",
-            "the name of an environment variable is wanted, in capitals, such as ETHERSCAN_API_KEY; the key itself stands in "
-            "that variable and never in this file",
-        )
-    return name
-
-
-Variable = Annotated[str, AfterValidator(_is_variable)]
 
 
 class ProviderConfig(Section):

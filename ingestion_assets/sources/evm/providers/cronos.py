@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from pydantic import Field, HttpUrl
 
+from ingestion_assets.engine.errors import TooMuch
 from ingestion_assets.engine.http import Client, Secrets
 from ingestion_assets.engine.store import Store
 from ingestion_assets.sources.evm.providers import blockscout, listing
@@ -71,7 +72,11 @@ class CronosByQuery(Explorer):
                 selective=True,
             ),
         ),
-        errors=blockscout.DIALECT.errors,
+        errors={
+            **blockscout.DIALECT.errors,
+            "maximum [from, to] blocks distance": TooMuch,
+            "block range": TooMuch,
+        },
         ok_may_be_empty=True,
         may_be_pending=True,
     )

@@ -49,15 +49,19 @@ def _quota(text: str) -> IngestionError:
     return QuotaExhausted(f"{text}; it is full again at {midnight:%Y-%m-%d %H:%M} UTC", until=midnight)
 
 
+def _unauthorized(text: str) -> IngestionError:
+    return Unauthorized(f"{text}: check the key that key_env names in sources.yaml, and its plan")
+
+
 # How an error's text begins, in lower case -> what to do about it. First match wins, those of the dialect first.
 ERRORS: Errors = {
     "max daily rate limit reached": _quota,
     "max rate limit reached": _rate_limited,
     "max calls per sec rate limit reached": _rate_limited,
     "too many requests": _rate_limited,
-    "too many invalid api key attempts": Unauthorized,
-    "invalid api key": Unauthorized,
-    "missing/invalid api key": Unauthorized,
+    "too many invalid api key attempts": _unauthorized,
+    "invalid api key": _unauthorized,
+    "missing/invalid api key": _unauthorized,
     "missing or unsupported chainid parameter": Misconfigured,
     "free api access is not supported for this chain": Unsupported,
     "free api access is temporarily unavailable": Transient,

@@ -10,7 +10,13 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from pydantic import Field
 
-from ingestion_assets.engine.errors import Misconfigured, SchemaDrift, Transient, Unsupported
+from ingestion_assets.engine.errors import (
+    Misconfigured,
+    SchemaDrift,
+    TooMuch,
+    Transient,
+    Unsupported,
+)
 from ingestion_assets.engine.http import Client, Secrets
 from ingestion_assets.engine.store import Store
 from ingestion_assets.sources.evm.fields import Unreadable
@@ -34,6 +40,9 @@ from ingestion_assets.sources.section import Whole as Number
 BALANCE_OF = "0x70a08231"  # selector of balanceOf(address)
 SETTLED = 1_000  # blocks below the head, whose times can no longer change
 BATCH = 50
+DELEGATED = (
+    "0xef0100"  # an account that lends itself the code of a contract: https://eips.ethereum.org/EIPS/eip-7702
+)
 
 Evidence = Literal["stated", "header", "receipts"]
 Window = tuple[Callable[[int, int], int], Callable[[int, int], Sequence[Reading]]]
@@ -258,7 +267,7 @@ class Rpc:
         said = f"{self._chain}: {token} gives no balance, so it is no ERC-20 token"
         try:
             returned = octets(self._text("eth_call", {"to": token, "data": data}, hex(block)))
-        except (Reverted, Unreadable) as error:
+        except (Reverted, TooMuch, Unreadable) as error:
             raise Misconfigured(said) from error
         if not returned:
             raise Misconfigured(said)
@@ -266,7 +275,8 @@ class Rpc:
 
     def has_code(self, address: str, block: int) -> bool:
         """See `State`."""
-        return len(self._text("eth_getCode", address, hex(block))) > len("0x")
+        code = self._text("eth_getCode", address, hex(block)).lower()
+        return len(code) > len("0x") and not code.startswith(DELEGATED)
 
     def close(self) -> None:
         """See `Provider`. Windows that nobody waits for any longer are given up."""

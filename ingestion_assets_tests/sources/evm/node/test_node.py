@@ -253,7 +253,6 @@ INTERNALS = [
     ("6", CAROL, ALICE, "9", "selfdestruct", r"\N", "t", "0_0"),
     ("6", CAROL, BOB, "1", "call", r"\N", "t", "0_1"),
     ("6", BOB, ALICE, "6", "call", r"\N", "f", "4"),
-    ("6", BOB, ALICE, "8", "callcode", r"\N", "t", "0"),
     ("6", BOB, r"\N", "2", "create2", r"\N", "t", "1"),
 ]
 OF_INTERNALS = (
@@ -704,3 +703,60 @@ def test_a_batch_takes_as_many_permits_as_it_has_calls_unless_it_counts_once(nod
     provider.close()
     assert max(node.requests) == largest
     assert budget.permits == ([1] * len(node.requests) if "batch_counts_once" in options else node.requests)
+
+
+SPAM = account(0x5BA4)
+WITH_SPAM = [
+    [],
+    [Tx(to=USD, logs=[transfer(ALICE, BOB, 7)])],
+    [Tx(to=SPAM, sender=CAROL, logs=[transfer(CAROL, ALICE, 7, SPAM)])],
+    [],
+]
+
+
+@pytest.mark.parametrize(("code", "said"), [
+    (-32000, "execution aborted (timeout = 5s)"), (-32000, "return data out of bounds"), (-32000, "gas uint64 overflow"),
+    (-32000, "stack limit reached 1024 (1023)"), (-32000, "write protection"), (-32000, "max code size exceeded"),
+    (-32603, "execution error: OutOfOffset"), (-32015, "transaction execution error"), (-32000, "response size exceeded"),
+    (-32000, "nobody has seen this text before"), (-32603, "internal error"),
+])  # fmt: skip
+def test_a_token_on_which_the_node_fails_stops_nothing(store, code, said):
+    """Anybody can make one, and send it to whom he likes."""
+    node = Node(WITH_SPAM)
+
+    def spoil(method, params, result):
+        if method == "eth_call" and params[0]["to"] == SPAM:
+            raise Fault(code, said)
+        return result
+
+    node.spoil = spoil
+    provider = Rpc(node.client(), name="rpc", chain="tiny", store=store)
+    found = ask(provider, TOKEN_TRANSFERS, ALICE, BOB, hi=len(WITH_SPAM) - 1)
+    provider.close()
+    first, second = columns(
+        found, TOKEN_TRANSFERS, "token_address", "value", "token_symbol", "token_decimals"
+    )
+    assert first[:2] == (USD, "7")
+    assert second == (SPAM, "7", r"\N", r"\N")
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject"), [(TOKEN_TRANSFERS, ALICE), (ERC20_TRANSFERS, USD), (ERC20_TRANSFERS, ALL)]
+)
+def test_blooms_that_are_left_empty_rule_nothing_out(store, kind, subject):
+    """Some chains do not make any: no transfer may be missing there and the block called whole."""
+    node = Node(WITH_SPAM)
+    empty = "0x" + "00" * 256
+
+    def spoil(method, _params, result):
+        if method == "eth_getBlockByNumber" and result:
+            return {**result, "logsBloom": empty}
+        if method == "eth_getBlockReceipts" and result:
+            return [{**receipt, "logsBloom": empty} for receipt in result]
+        return result
+
+    node.spoil = spoil
+    provider = Rpc(node.client(), name="rpc", chain="tiny", store=store)
+    found = list(provider.read(Question(kind, (subject,), 0, 2)))
+    provider.close()
+    assert {reading.lo for reading in found if reading.doubt} == {1, 2}

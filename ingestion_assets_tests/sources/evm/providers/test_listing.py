@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestion_assets.engine.copying import insert
 from ingestion_assets.engine.errors import SchemaDrift, Transient
-from ingestion_assets.engine.store import insert
 from ingestion_assets.engine.stream import Rejected
 from ingestion_assets.sources.evm.providers.blockscout import DIALECT as BLOCKSCOUT
 from ingestion_assets.sources.evm.providers.listing import ETHERSCAN_FAMILY, INTERNAL_THAT_MOVE
@@ -439,7 +439,7 @@ def test_an_internal_transaction_of_blockscout_is_the_one_of_etherscan():
 
 
 @pytest.mark.parametrize(("changes", "type_"), [
-    ({"type": "call", "callType": "callcode"}, "callcode"), ({"type": "CALL", "callType": ""}, "call"),
+    ({"type": "CALL", "callType": ""}, "call"),
     ({"type": "suicide", "callType": "", "value": "0"}, "selfdestruct"),
     ({"type": "selfdestruct", "callType": ""}, "selfdestruct"),
     ({"type": "create", "callType": "", "value": "0", "to": "", "contractAddress": ME}, "create"),
