@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ingestion_assets.engine.errors import Misconfigured, Transient
+from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Batch, Stream, Tally
 from ingestion_assets.orchestration import partitions
 from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN
@@ -20,32 +21,40 @@ from ingestion_assets.orchestration.sensors import RANGE_END, RANGE_START
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.events.streams import BY_DAY, WHOLE
 from ingestion_assets.sources.evm.records import EVERY_KIND
+from ingestion_assets.sources.statements.assets import ACCOUNTS, open_inbox, span_of
+from ingestion_assets.sources.statements.inbox import Look
+from ingestion_assets.sources.statements.registry import STREAM, Registry
 
 EVM = tuple(f"evm/{kind.name}" for kind in EVERY_KIND)
 ASSETS = (*EVM, WHOLE, BY_DAY)
+STATEMENTS = (STREAM,)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Assets, and for each chain or feed its first and last day; `feeds` are those that are read as a whole."""
+    """Assets, and for each chain or feed its first and last day; for each account, the Mondays of its first and last week.
+
+    `feeds` are those that are read as a whole.
+    """
 
     assets: tuple[str, ...]
     days: Mapping[str, partitions.Span]
+    grid: partitions.Grid = partitions.CHAIN_DAYS
     feeds: tuple[str, ...] = ()
 
     def partition_keys(self) -> list[str]:
-        """One key for each chain and day, or for each feed."""
-        days = [key for chain, days in self.days.items() for key in partitions.keys(chain, days)]
+        """One key for each chain and day, feed and day, or account and week; or for each feed."""
+        days = [key for name, span in self.days.items() for key in partitions.keys(name, span, self.grid)]
         return [*self.feeds, *days]
 
     def runs(self) -> list[tuple[str, partitions.Span | None]]:
         """What one run each reads, as the daemon would cut it: a feed, or a span of days."""
-        most = timedelta(days=MAX_PARTITIONS_PER_RUN)
+        most = timedelta(days=MAX_PARTITIONS_PER_RUN * self.grid.days)
         found: list[tuple[str, partitions.Span | None]] = [(feed, None) for feed in self.feeds]
         for chain, (first, last) in self.days.items():
             begin = first
             while begin <= last:
-                found.append((chain, (begin, min(last, begin + most - timedelta(days=1)))))
+                found.append((chain, (begin, min(last, begin + most - timedelta(days=self.grid.days)))))
                 begin += most
         return found
 
@@ -60,7 +69,9 @@ def select(
     """
     chosen = EVM if asset in ("evm/*", "evm") else tuple(name for name in ASSETS if name == asset)
     if not chosen:
-        raise Misconfigured(f"there is no asset {asset!r}; there are {', '.join(ASSETS)} and evm/*")
+        raise Misconfigured(
+            f"there is no asset {asset!r}; there are {', '.join((*ASSETS, *STATEMENTS))}, evm/* and statements/*"
+        )
     sources = settings.sources()
     if WHOLE in chosen:
         feeds = tuple(n for n, one in sources.events.items() if one.start is None and subject in (None, n))
@@ -68,10 +79,11 @@ def select(
             raise Misconfigured(
                 f"sources.yaml has no such feed without a start, and {WHOLE} holds only those"
             )
-        return Selection(chosen, {}, feeds)
-    starts = {name: chain.start for name, chain in sources.chains.items()}
+        return Selection(chosen, {}, partitions.FEEDS, feeds)
+    starts, grid = {name: chain.start for name, chain in sources.chains.items()}, partitions.CHAIN_DAYS
     if BY_DAY in chosen:
         starts = {name: feed.start for name, feed in sources.events.items() if feed.start is not None}
+        grid = partitions.FEED_DAYS
     days: dict[str, partitions.Span] = {}
     today = datetime.now(UTC).date()
     for name, start in starts.items():
@@ -81,7 +93,42 @@ def select(
                 days[name] = span
     if not days:
         raise Misconfigured("the span holds no day between the chain's start and today")
-    return Selection(chosen, days)
+    return Selection(chosen, days, grid)
+
+
+def is_of_statements(asset: str) -> bool:
+    """Whether a person means the assets of statements."""
+    return asset in (*STATEMENTS, "statements/*", "statements")
+
+
+def select_statements(
+    settings: Settings, store: Store, account: str | None, first: date | None, last: date | None
+) -> tuple[Selection, Look]:
+    """What a person means by an account or all, and a span of days, after a look into the inbox.
+
+    Returns:
+        The selection, and what the look has found.
+
+    Raises:
+        Misconfigured: there is no inbox, or no file with lines in the span.
+    """
+    config = settings.sources().statements
+    if config is None:
+        raise Misconfigured(f"{settings.sources_file} names no inbox: statements.inbox does")
+    registry = Registry(store)
+    look = open_inbox(config, settings, registry).look(seconds=float("inf"))
+    files = registry.files(account)
+    weeks: dict[str, partitions.Span] = {}
+    for name in sorted({file.account for file in files}):
+        span = span_of((file for file in files if file.account == name), first, last)
+        if span is not None:
+            weeks[name] = span
+    if not weeks:
+        said = "; ".join((*look.rejected, *look.refused)) or "no file that is registered has lines there"
+        raise Misconfigured(f"there is nothing to read: {said}")
+    with _instance(settings) as instance:
+        instance.add_dynamic_partitions(ACCOUNTS, sorted(weeks))
+    return Selection(STATEMENTS, weeks, partitions.ACCOUNT_WEEKS), look
 
 
 def run_here(settings: Settings, selection: Selection, console: Console) -> dict[str, Any]:
@@ -108,7 +155,7 @@ def run_here(settings: Settings, selection: Selection, console: Console) -> dict
             keys
         )  # it holds all assets: each run selects its own
         if job is None:
-            raise Misconfigured("sources.yaml asks for nothing: it has no chains")
+            raise Misconfigured("sources.yaml asks for nothing: it has no chains, no feeds and no inbox")
         for chain, span in selection.runs():
             bar.begin(chain if span is None else f"{chain} {span[0]}…{span[1]}")
             result = job.execute_in_process(

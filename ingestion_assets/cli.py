@@ -14,12 +14,12 @@ from rich.console import Console
 
 from ingestion_assets.engine.errors import IngestionError, Misconfigured
 from ingestion_assets.printing import (
-    print_both,
     print_providers,
     print_ranges,
     print_rows,
     print_status,
     print_table,
+    print_tables,
 )
 from ingestion_assets.settings import Settings
 
@@ -33,6 +33,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ChainOption = Annotated[str | None, typer.Option("--chain", help="Only this chain of sources.yaml.")]
 FeedOption = Annotated[str | None, typer.Option("--feed", help="Only this feed of sources.yaml.")]
+AccountOption = Annotated[str | None, typer.Option("--account", help="Only this account of statement files.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
 HEAD_REQUESTS = 2  # a sync's own: how far the chain is, and how far it is final
@@ -113,7 +114,11 @@ def check(as_json: Json = False) -> None:
             }
             for name, feed in sources.events.items()
         ]
-        print_both(found, feeds, as_json=as_json)
+        statements = [
+            {"statements": str(inbox), "state": "there" if inbox.is_dir() else "not there yet"}
+            for inbox in (settings.sources_folder / one.inbox for one in [sources.statements] if one)
+        ]
+        print_tables(found, feeds, statements, as_json=as_json)
         if missing:
             raise Misconfigured("; ".join(missing))
 
@@ -178,7 +183,7 @@ def verify(
 @app.command()
 def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
     """How far every stream is, from the marks alone."""
-    from ingestion_assets import feed_report, report
+    from ingestion_assets import feed_report, report, statement_report
 
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
@@ -189,33 +194,41 @@ def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = F
         feeds = [
             one for one in feed_report.feeds(settings, store) if chain is None and feed in (None, one.feed)
         ]
+        accounts = statement_report.statements(store) if chain is None and feed is None else []
         if as_json:
-            print_rows([*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds)], as_json=True)
+            told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
+            print_rows([*told, *map(dataclasses.asdict, accounts)], as_json=True)
             return
         for name, lines in itertools.groupby(found, key=lambda line: line.chain):
             print_status(name, list(lines))
-        if feeds:
-            rows = map(dataclasses.asdict, feeds)
-            print_table([{name: value for name, value in row.items() if name != "asset"} for row in rows])
+        for others in (feeds, accounts):
+            if others:
+                rows = map(dataclasses.asdict, others)
+                print_table([{name: value for name, value in row.items() if name != "asset"} for row in rows])
 
 
 @app.command()
 def gaps(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
-    """What is wanted and not covered, from each chain's first day to its last final block."""
-    from ingestion_assets import feed_report, report
+    """What is wanted and not covered: blocks of each chain up to its last final one, events of feeds, and lines of files."""
+    from ingestion_assets import feed_report, report, statement_report
 
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
         _known_feed(settings, feed)
         found = report.gaps(settings, store, chain) if feed is None else []
         feeds = [] if chain is not None else feed_report.feed_gaps(settings, store, feed)
+        lines = statement_report.statement_gaps(store) if chain is None and feed is None else []
         if as_json:
-            print_rows([*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds)], as_json=True)
+            told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
+            print_rows([*told, *map(dataclasses.asdict, lines)], as_json=True)
             return
         print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in found)
         for gap in feeds:
             typer.echo(f"{gap.stream}\n  {gap.since or ''}–{gap.until or ''}  {gap.reason}")
+        print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in lines)
         typer.echo(f"{len(found):,} gaps, {report.blocks(found):,} blocks")
+        if lines:
+            typer.echo(f"{len(lines):,} gaps, {report.blocks(lines):,} lines of statement files")
 
 
 @app.command()
@@ -242,9 +255,12 @@ def replay(
 
 @app.command()
 def backfill(
-    asset: Annotated[str, typer.Argument(help="evm/transactions, or evm/* for all of a family.")],
+    asset: Annotated[
+        str, typer.Argument(help="evm/transactions, or evm/* for all of a family; statements/lines.")
+    ],
     chain: ChainOption = None,
     feed: FeedOption = None,
+    account: AccountOption = None,
     first: Annotated[
         datetime | None,
         typer.Option("--from", formats=["%Y-%m-%d"], help="First day; default: the chain's start."),
@@ -264,7 +280,15 @@ def backfill(
         settings = Settings.from_environment()
         _known_chain(settings, chain)
         _known_feed(settings, feed)
-        selection = backfills.select(settings, asset, feed or chain, _date(first), _date(last))
+        if backfills.is_of_statements(asset):
+            with _store() as (_, store):
+                selection, look = backfills.select_statements(
+                    settings, store, account, _date(first), _date(last)
+                )
+            for said in (*look.rejected, *look.refused):
+                print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
+        else:
+            selection = backfills.select(settings, asset, feed or chain, _date(first), _date(last))
         if here:
             done = backfills.run_here(settings, selection, narration)
             lists = ("runs", "errors", "contradicted")

@@ -14,6 +14,8 @@ from ingestion_assets.sources.events import assets as events
 from ingestion_assets.sources.events import tables as events_tables
 from ingestion_assets.sources.evm import assets as evm
 from ingestion_assets.sources.evm import tables as evm_tables
+from ingestion_assets.sources.statements import assets as statements
+from ingestion_assets.sources.statements import tables as statement_tables
 
 
 def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Definitions:
@@ -29,12 +31,13 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
     sources = settings.sources()
     chains, feeds = sources.chains, sources.events
     start = min((chain.start for chain in chains.values()), default=date(2015, 7, 30))
-    ours = (
-        evm.definitions(chains, settings, partitions.chain_days(sorted(chains), start))
-        if chains
-        else dg.Definitions()
-    )
-    theirs = events.definitions(feeds, settings) if feeds else dg.Definitions()
+    ours: list[dg.Definitions] = []
+    if chains:
+        ours.append(evm.definitions(chains, settings, partitions.chain_days(sorted(chains), start)))
+    if feeds:
+        ours.append(events.definitions(feeds, settings))
+    if sources.statements is not None:
+        ours.append(statements.definitions(sources.statements, settings))
     everywhere = dg.Definitions(
         jobs=[jobs.replay_dead_letters, jobs.tidy],
         schedules=[
@@ -42,7 +45,7 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
                 dg.DefaultScheduleStatus.RUNNING if settings.automate else dg.DefaultScheduleStatus.STOPPED
             )
         ],
-        sensors=[sensors.resume_lost_runs()] if chains or feeds else [],
+        sensors=[sensors.resume_lost_runs()] if ours else [],
         resources={
             resources.DATABASE: resources.database(
                 settings.database_url, lambda url: postgres.migrate(url, migrations.SCRIPTS)
@@ -50,7 +53,7 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
             STORE: resources.io_manager(
                 {
                     table.fullname: table
-                    for metadata in (evm_tables.metadata, events_tables.metadata)
+                    for metadata in (evm_tables.metadata, events_tables.metadata, statement_tables.metadata)
                     for table in metadata.tables.values()
                 },
                 on_commit,
@@ -59,7 +62,7 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
         # One process for each run: a second one per step doubles the cost of a run that has one kind of step.
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(ours, theirs, everywhere)
+    return dg.Definitions.merge(*ours, everywhere)
 
 
 @dg.definitions

@@ -29,14 +29,13 @@ def print_rows(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     print_table(rows)
 
 
-def print_both(chains: Sequence[dict[str, Any]], feeds: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """Two tables, or one list in JSON."""
-    if as_json or not feeds:
-        print_rows([*chains, *feeds], as_json=as_json)
+def print_tables(*tables: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Those tables that have rows, or one list in JSON."""
+    if as_json or not any(tables):
+        print_rows([row for rows in tables for row in rows], as_json=as_json)
         return
-    for rows in (chains, feeds):
-        if rows:
-            print_table(rows)
+    for rows in filter(None, tables):
+        print_table(rows)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -33,7 +33,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Blocks that are wanted and not covered."""
+    """Blocks, or lines of a file, that are wanted and not covered."""
 
     stream: str
     lo: int

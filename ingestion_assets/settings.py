@@ -20,6 +20,7 @@ from ingestion_assets.sources.events.config import FeedConfig, FeedName
 from ingestion_assets.sources.evm.config import ChainConfig, ChainName
 from ingestion_assets.sources.evm.providers import KINDS_OF_PROVIDERS
 from ingestion_assets.sources.section import Section
+from ingestion_assets.sources.statements.config import StatementsConfig
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +30,7 @@ class Sources(Section):
 
     chains: Mapping[ChainName, ChainConfig] = Field(default_factory=dict)
     events: Mapping[FeedName, FeedConfig] = Field(default_factory=dict)
+    statements: StatementsConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,11 @@ class Settings:
     def database_url(self) -> str:
         """Where Postgres is; starts the embedded one if none was named and it does not run yet."""
         return self.database or database.embedded(self.home / "data" / "postgres")
+
+    @property
+    def sources_folder(self) -> Path:
+        """What relative paths in sources.yaml begin at."""
+        return self.sources_file.parent
 
     def sources(self) -> Sources:
         """What sources.yaml says.
@@ -245,6 +252,8 @@ def _allowed(location: Sequence[int | str], context: Mapping[str, Any]) -> list[
 
 
 def _resolve(model: Any, definitions: Mapping[str, Any]) -> Any:
+    if "anyOf" in model:  # a section that may be left out
+        model = model["anyOf"][0]
     return definitions[model["$ref"].rsplit("/", 1)[1]] if "$ref" in model else model
 
 

@@ -67,16 +67,17 @@ def at(url: str, name: str) -> str:
 @pytest.fixture
 def empty_database_url(postgres: str) -> Iterator[str]:
     """A database without our schema."""
-    yield from _fresh(postgres, "template1")
+    yield from fresh(postgres, "template1")
 
 
 @pytest.fixture
 def database_url(postgres: str) -> Iterator[str]:
     """A migrated, empty database of this test's own."""
-    yield from _fresh(postgres, TEMPLATE)
+    yield from fresh(postgres, TEMPLATE)
 
 
-def _fresh(server: str, template: str) -> Iterator[str]:
+def fresh(server: str, template: str) -> Iterator[str]:
+    """The url of a new database, which goes when the iterator does."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(

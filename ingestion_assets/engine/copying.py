@@ -1,7 +1,7 @@
 """The row path: COPY. Everything here runs inside the transaction of a commit, which `store` opens.
 
 Rows are copied straight into the table while they are new, else into a private staging table and from there with
-`INSERT … ON CONFLICT DO NOTHING`.
+`INSERT … ON CONFLICT DO NOTHING`, or `DO UPDATE` where the row that has less in a column is to stay.
 
 Two batches of one cursor are copied into staging tables side by side, and go from there into the table in turn. A batch
 that waits for its turn has touched nothing that the one before it could wait for: Postgres would not see such a
@@ -65,7 +65,7 @@ def insert(
     middle = len(block) // 2
     inserted, refused = 0, []
     for half in (block[:middle], block[middle:]):
-        new, bad = insert(connection, Rows(rows.table, b"".join(half), len(half)), turn=turn)
+        new, bad = insert(connection, Rows(rows.table, b"".join(half), len(half), rows.least), turn=turn)
         inserted += new
         refused += bad
     return inserted, refused
@@ -83,11 +83,18 @@ def _copy_new(connection: Connection, rows: Rows, turn: Turn | None) -> int:
     _copy(connection, rows, stage)
     if turn is not None:
         turn()
-    return connection.execute(
-        sql.SQL("INSERT INTO {} ({names}) SELECT {names} FROM {} ON CONFLICT DO NOTHING").format(
-            target, stage, names=_columns(rows.table)
-        )
-    ).rowcount
+    names = _columns(rows.table)
+    command = sql.SQL("INSERT INTO {} AS t ({names}) SELECT {names} FROM {} ").format(
+        target, stage, names=names
+    )
+    if rows.least is None:
+        return connection.execute(command + sql.SQL("ON CONFLICT DO NOTHING")).rowcount
+    least, key = sql.Identifier(rows.least), sql.SQL(", ").join(map(sql.Identifier, rows.table.primary_key.columns.keys()))  # fmt: skip
+    command += sql.SQL(
+        "ON CONFLICT ({key}) DO UPDATE SET ({names}) = (SELECT excluded.*) WHERE excluded.{least} < t.{least}"
+        " RETURNING xmax = 0"  # no transaction has put it in the place of another row
+    ).format(key=key, names=names, least=least)
+    return sum(is_new for (is_new,) in connection.execute(command).fetchall())
 
 
 def _copy(connection: Connection, rows: Rows, into: sql.Identifier) -> None:

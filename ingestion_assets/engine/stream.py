@@ -108,11 +108,15 @@ class Rows:
 
     `lines` ends with a newline and holds `count` lines with the table's columns in the order of its
     definition; `engine.rows` makes it. The store sends it to Postgres as it is.
+
+    Of two rows with one primary key the one that is stored first stays; with `least`, the name of a column, the one that
+    has less there, so that the order of reading leaves no trace. A block holds each key once.
     """
 
     table: sa.Table
     lines: bytes
     count: int
+    least: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ class Ingestion:
     """What an ingesting asset returns: streams, unopened.
 
     `read_ahead` and `writers` are `drain`'s. `partitions_of` names the partitions that unproved ranges lie in. `finish` says when so many
-    more requests can be through, by the budgets. `metadata` is asked when all is read, for what the source has to add.
+    more requests can be through, by the budgets. `metadata` is asked when all is read, for what the source has to add;
+    `progress` every half minute while it is read, and Dagster shows it as an observation.
     """
 
     streams: Sequence[Stream]
@@ -60,6 +61,7 @@ class Ingestion:
     partitions_of: Callable[[Unprovable], Iterable[str]] = field(default=_none)
     finish: Callable[[int], datetime | None] = field(default=_unknown)
     metadata: Callable[[], Mapping[str, Any]] = field(default=_nothing)
+    progress: Callable[[], Mapping[str, Any]] = field(default=_nothing)
 
 
 @contextmanager

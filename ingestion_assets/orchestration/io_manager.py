@@ -22,7 +22,7 @@ from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Batch, Covered, Drained, Stream, Tally, name_of
 from ingestion_assets.orchestration import metadata
 from ingestion_assets.orchestration.ingest import Ingestion, sorted_for_dagster
-from ingestion_assets.orchestration.partitions import in_partitions, rows_by_partition
+from ingestion_assets.orchestration.partitions import grid_of, in_partitions, rows_by_partition
 
 REPORT_EVERY = 30.0  # seconds between lines of progress: each is a row in Dagster's event log
 
@@ -134,7 +134,9 @@ class StoreIOManager(dg.IOManager):
             )
         table, time_column = self._table(context)
         keys = list(context.asset_partition_keys)
-        counts = rows_by_partition(self._engine, table, time_column, keys)
+        counts = rows_by_partition(
+            self._engine, table, time_column, keys, grid_of(context.asset_partitions_def)
+        )
         with sorted_for_dagster():
             unproved = set(obj.partitions_of(drained.unproved)) if drained.unproved else set()
         step = context.step_context
@@ -168,7 +170,8 @@ class StoreIOManager(dg.IOManager):
         query = sa.select(table)
         if context.has_asset_partitions:
             keys = list(context.asset_partition_keys)
-            query = query.where(in_partitions(table, time_column, keys))
+            grid = grid_of(context.asset_partitions_def)
+            query = query.where(in_partitions(table, time_column, keys, grid))
         with self._engine.connect() as connection:
             return pd.read_sql(query, connection, coerce_float=False)
 
@@ -181,13 +184,20 @@ class Progress:
     """Says every half minute how far the drain is and when it may end, and tells `on_commit` of every batch."""
 
     def __init__(
-        self, context: dg.OutputContext, obj: Ingestion, store: Store, on_commit: OnCommit | None = None
+        self,
+        context: dg.OutputContext,
+        obj: Ingestion,
+        store: Store,
+        on_commit: OnCommit | None = None,
+        *,
+        every: float = REPORT_EVERY,
     ) -> None:
         self._context = context
         self._ingestion = obj
         self._store = store
         self._on_commit = on_commit
         self._total = Tally()
+        self._every = every
         self._said_at = time.monotonic()
         self._requests = sent.total()
         self._read = 0  # positions, summed over keys
@@ -199,13 +209,16 @@ class Progress:
             self._read += (batch.mark.hi - batch.mark.lo + 1) * len(batch.keys or stream.keys)
         if self._on_commit is not None:
             self._on_commit(stream, batch, tally)
-        if time.monotonic() - self._said_at >= REPORT_EVERY:
+        if time.monotonic() - self._said_at >= self._every:
             self._said_at = time.monotonic()
             self._context.log.info(
                 "so far %d batches and %d new rows; now at %s, %s",
                 self._total.batches, self._total.inserted, name_of(stream), batch.mark,
             )  # fmt: skip
             self._estimate()
+            said = self._ingestion.progress()
+            if said:
+                self._context.log_event(dg.AssetObservation(self._context.asset_key, metadata=said))
 
     def _estimate(self) -> None:
         """What is left costs what was read so far has cost; a guess, and said to be one."""

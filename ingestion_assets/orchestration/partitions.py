@@ -1,27 +1,62 @@
-"""Partitions: chain × day, feed × day, feed. Belongs here: partition definitions and what their keys mean; nothing that runs.
+"""Partitions: chain × day, feed × day, feed, account × week. Belongs here: partition definitions and what their keys mean; nothing that runs.
 
-A key names a subject (the chain or the feed) and, mostly, a day: `base|2024-01-02`, or only `datasync`.
+A key names a subject (the chain, the feed or the account) and, mostly, the day that the partition begins with:
+`base|2024-01-02`, or only `datasync`.
 
 https://docs.dagster.io/guides/build/partitions-and-backfills/partitioning-assets
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Literal
 
 import dagster as dg
 import sqlalchemy as sa
 
-CHAIN, DAY = "chain", "day"  # Dagster orders the dimensions of a key by name: `base|2024-01-02`
-FEED, UTC_DAY = "feed", "utc_day"  # same: the feed has to come first
-SUBJECTS = (CHAIN, FEED)  # the columns of our tables that hold the subject of a partition
+# Dagster orders the dimensions of a key by name: the subject has to come first.
+CHAIN, DAY = "chain", "day"
+FEED, UTC_DAY = "feed", "utc_day"
+ACCOUNT, WEEK = "account", "week"
 
 Span = tuple[date, date]  # first and last day, inclusive
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How the rows of a table fall into partitions: by a subject and, mostly, by time.
+
+    Args:
+        subject: name of the first dimension and of the column that holds it.
+        step: what a partition spans; a week begins on Monday. None: all of a subject.
+    """
+
+    subject: str
+    step: Literal["day", "week"] | None
+
+    @property
+    def days(self) -> int:
+        """How many days a partition spans."""
+        return 7 if self.step == "week" else 1
+
+
+CHAIN_DAYS, FEED_DAYS, ACCOUNT_WEEKS = Grid(CHAIN, "day"), Grid(FEED, "day"), Grid(ACCOUNT, "week")
+FEEDS = Grid(FEED, None)
+
+
+def grid_of(partitions_def: dg.PartitionsDefinition[str]) -> Grid:
+    """Which of them an asset is partitioned by."""
+    if not isinstance(partitions_def, dg.MultiPartitionsDefinition):
+        return FEEDS
+    names = {dimension.name for dimension in partitions_def.partitions_defs}
+    return next(grid for grid in (CHAIN_DAYS, FEED_DAYS, ACCOUNT_WEEKS) if grid.subject in names)
+
+
 def chain_days(chains: Sequence[str], start: date) -> dg.MultiPartitionsDefinition:
     """One partition for each chain and UTC day since `start`, today included."""
-    days = dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
-    return dg.MultiPartitionsDefinition({CHAIN: dg.StaticPartitionsDefinition(list(chains)), DAY: days})
+    return dg.MultiPartitionsDefinition(
+        {CHAIN: dg.StaticPartitionsDefinition(list(chains)), DAY: _days_since(start)}
+    )
 
 
 def feeds(names: Sequence[str]) -> dg.StaticPartitionsDefinition:
@@ -31,19 +66,37 @@ def feeds(names: Sequence[str]) -> dg.StaticPartitionsDefinition:
 
 def feed_days(names: Sequence[str], start: date) -> dg.MultiPartitionsDefinition:
     """One partition for each feed and UTC day since `start`, today included."""
-    days = dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
-    return dg.MultiPartitionsDefinition({FEED: dg.StaticPartitionsDefinition(list(names)), UTC_DAY: days})
+    return dg.MultiPartitionsDefinition(
+        {FEED: dg.StaticPartitionsDefinition(list(names)), UTC_DAY: _days_since(start)}
+    )
 
 
-def key(chain: str, day: date) -> str:
-    """The partition key of a chain's, or a feed's, day."""
-    return f"{chain}|{day.isoformat()}"
+def _days_since(start: date) -> dg.DailyPartitionsDefinition:
+    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
 
 
-def keys(chain: str, span: Span) -> list[str]:
-    """The partition keys of a chain's days, first and last included."""
+def account_weeks(accounts: str, first_week: date) -> dg.MultiPartitionsDefinition:
+    """One partition for each account and week since a Monday, this week included.
+
+    Args:
+        accounts: name under which Dagster keeps the accounts that were found so far.
+        first_week: the Monday.
+    """
+    weeks = dg.WeeklyPartitionsDefinition(
+        start_date=first_week.isoformat(), day_offset=1, timezone="UTC", end_offset=1
+    )
+    return dg.MultiPartitionsDefinition({ACCOUNT: dg.DynamicPartitionsDefinition(name=accounts), WEEK: weeks})
+
+
+def key(subject: str, day: date) -> str:
+    """The partition key of a subject's day, or of its week that begins with that day."""
+    return f"{subject}|{day.isoformat()}"
+
+
+def keys(subject: str, span: Span, grid: Grid = CHAIN_DAYS) -> list[str]:
+    """The partition keys of a subject's days or weeks, first and last included."""
     first, last = span
-    return [key(chain, first + timedelta(days=n)) for n in range((last - first).days + 1)]
+    return [key(subject, first + timedelta(days=n)) for n in range(0, (last - first).days + 1, grid.days)]
 
 
 def parse(partition_key: str) -> tuple[str, date]:
@@ -52,57 +105,54 @@ def parse(partition_key: str) -> tuple[str, date]:
     Raises:
         ValueError: it names no day.
     """
-    chain, _, day = partition_key.partition("|")
-    return chain, date.fromisoformat(day)
+    subject, _, day = partition_key.partition("|")
+    return subject, date.fromisoformat(day)
 
 
-def spans(keys: Iterable[str]) -> dict[str, tuple[Span, ...]]:
+def spans(keys: Iterable[str], grid: Grid = CHAIN_DAYS) -> dict[str, tuple[Span, ...]]:
     """The days of each subject as spans without holes, oldest first: what one scan can read."""
     days: dict[str, list[date]] = {}
-    for chain, day in (parse(key) for key in keys if "|" in key):
-        days.setdefault(chain, []).append(day)
-    return {chain: _spans(sorted(set(found))) for chain, found in days.items()}
+    for subject, day in map(parse, keys):
+        days.setdefault(subject, []).append(day)
+    return {subject: _spans(sorted(set(found)), grid) for subject, found in days.items()}
 
 
-def _spans(days: list[date]) -> tuple[Span, ...]:
+def _spans(begins: list[date], grid: Grid) -> tuple[Span, ...]:
     joined: list[Span] = []
-    for day in days:
-        if joined and joined[-1][1] + timedelta(days=1) == day:
-            joined[-1] = (joined[-1][0], day)
+    for begin in begins:
+        end = begin + timedelta(days=grid.days - 1)
+        if joined and joined[-1][1] + timedelta(days=1) == begin:
+            joined[-1] = (joined[-1][0], end)
         else:
-            joined.append((day, day))
+            joined.append((begin, end))
     return tuple(joined)
 
 
-def subject(table: sa.Table) -> "sa.Column[str]":
-    """The column that holds the chain, or the feed."""
-    return next(table.c[name] for name in SUBJECTS if name in table.c)
-
-
-def whole(keys: Iterable[str]) -> list[str]:
-    """The subjects of those keys that name no day."""
-    return [key for key in keys if "|" not in key]
-
-
-def in_partitions(table: sa.Table, time_column: str, keys: Sequence[str]) -> sa.ColumnElement[bool]:
+def in_partitions(
+    table: sa.Table, time_column: str, keys: Sequence[str], grid: Grid = CHAIN_DAYS
+) -> sa.ColumnElement[bool]:
     """The rows of these partitions, as SQL."""
+    if grid.step is None:
+        return table.c[grid.subject].in_(keys)
     return sa.or_(
         sa.false(),
-        subject(table).in_(whole(keys)),
         *(
-            in_span(table, time_column, name, span)
-            for name, own_spans in spans(keys).items()
+            _in_span(table, time_column, subject, span, grid)
+            for subject, own_spans in spans(keys, grid).items()
             for span in own_spans
         ),
     )
 
 
-def in_span(table: sa.Table, time_column: str, chain: str, span: Span) -> sa.ColumnElement[bool]:
-    """The rows of a subject's days, as SQL."""
+def _in_span(
+    table: sa.Table, time_column: str, subject: str, span: Span, grid: Grid
+) -> sa.ColumnElement[bool]:
     first, last = span
     column = table.c[time_column]
     return sa.and_(
-        subject(table) == chain, column >= _midnight(first), column < _midnight(last + timedelta(days=1))
+        table.c[grid.subject] == subject,
+        column >= _midnight(first),
+        column < _midnight(last + timedelta(days=1)),
     )
 
 
@@ -111,22 +161,24 @@ def _midnight(day: date) -> sa.ColumnElement[object]:
 
 
 def rows_by_partition(
-    engine: sa.Engine, table: sa.Table, time_column: str, keys: Sequence[str]
+    engine: sa.Engine, table: sa.Table, time_column: str, keys: Sequence[str], grid: Grid = CHAIN_DAYS
 ) -> dict[str, int]:
     """How many rows each of these partitions holds; partitions without any are left out."""
-    day = sa.func.to_char(sa.func.timezone("UTC", table.c[time_column]), "YYYY-MM-DD")
-    counts: dict[str, int] = {}
     with engine.connect() as connection:
-        for name in whole(keys):
-            of_name = sa.select(sa.func.count()).where(subject(table) == name)
-            counts[name] = connection.scalar(of_name) or 0
-        for chain, chain_spans in spans(keys).items():
-            for span in chain_spans:
+        if grid.step is None:
+            name = table.c[grid.subject]
+            of_names = sa.select(name, sa.func.count()).where(name.in_(keys)).group_by(name)
+            return {row[0]: row[1] for row in connection.execute(of_names)}
+        begin = sa.func.date_trunc(grid.step, sa.func.timezone("UTC", table.c[time_column]))
+        day = sa.func.to_char(begin, "YYYY-MM-DD")
+        counts: dict[str, int] = {}
+        for subject, own_spans in spans(keys, grid).items():
+            for span in own_spans:
                 query = (
                     sa.select(day, sa.func.count())
-                    .where(in_span(table, time_column, chain, span))
+                    .where(_in_span(table, time_column, subject, span, grid))
                     .group_by(day)
                 )
-                for name, count in connection.execute(query):
-                    counts[f"{chain}|{name}"] = count
+                for begins_with, count in connection.execute(query):
+                    counts[f"{subject}|{begins_with}"] = count
     return counts

@@ -32,6 +32,7 @@ UNFINISHED = [
 ]
 
 Pending = Callable[[dg.SensorEvaluationContext], Iterable[str]]
+Arrived = Callable[[dg.SensorEvaluationContext], Mapping[str, Iterable[date]]]
 
 
 def sync(
@@ -140,11 +141,74 @@ def follow(
     return look
 
 
-def request(chain: str, span: partitions.Span) -> dg.RunRequest:
-    """One run over a span of a chain's days. It has no run key: Dagster remembers those for ever."""
+def arrivals(
+    *,
+    name: str,
+    accounts: str,
+    assets: Sequence[dg.AssetKey],
+    arrived: Arrived,
+    required_resource_keys: set[str],
+    interval: int,
+    status: dg.DefaultSensorStatus,
+) -> dg.SensorDefinition:
+    """A sensor that reads what was dropped somewhere: one run for each account, never two of one account at once.
+
+    Args:
+        name: of the sensor.
+        accounts: name under which Dagster keeps the accounts; those that are new to it are added.
+        assets: what a run materialises.
+        arrived: the weeks of each account, by their Mondays, that have something to read.
+        required_resource_keys: what `arrived` reads from `context.resources`.
+        interval: least seconds between two looks.
+        status: whether it is switched on when first seen.
+    """
+
+    @dg.sensor(
+        name=name,
+        asset_selection=dg.AssetSelection.assets(*assets),
+        minimum_interval_seconds=interval,
+        default_status=status,
+        required_resource_keys=required_resource_keys,
+        description="Registers the files that were dropped, and reads them.",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        weeks = {account: sorted(mondays) for account, mondays in arrived(context).items() if mondays}
+        known = set(context.instance.get_dynamic_partitions(accounts))
+        unfinished = context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+        requests: list[dg.RunRequest] = []
+        for account, mondays in sorted(weeks.items()):
+            # In one run, with the empty weeks between them, which cost nothing; what is more, the next runs read.
+            first = mondays[0]
+            most = first + timedelta(weeks=MAX_PARTITIONS_PER_RUN - 1)
+            span = (first, max(monday for monday in mondays if monday <= most))
+            subject = f"{accounts}/{account}"
+            if any(run.tags.get(SYNC) == subject or overlaps(run.tags, account, span) for run in unfinished):
+                continue
+            if rest_until(context.instance, subject, interval) <= datetime.now(UTC):
+                requests.append(request(account, span, subject))
+        if not weeks:
+            return dg.SkipReason("all that was dropped is read")
+        if not requests:
+            return dg.SkipReason(f"runs work on {', '.join(weeks)}, or have failed and rest")
+        new = sorted(set(weeks) - known)
+        add = dg.DynamicPartitionsDefinition(name=accounts).build_add_request
+        return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=[add(new)] if new else [])
+
+    return look
+
+
+def request(chain: str, span: partitions.Span, subject: str | None = None) -> dg.RunRequest:
+    """One run over a span of a chain's days. It has no run key: Dagster remembers those for ever.
+
+    Args:
+        chain: or another first dimension.
+        span: the days that the first and the last partition begin with.
+        subject: whose runs it is not to meet; None: the chain's.
+    """
     first, last = partitions.key(chain, span[0]), partitions.key(chain, span[1])
-    tags = {SYNC: chain}
-    if first == last:
+    tags = {SYNC: subject or chain}
+    # Dagster cannot look up a key of accounts that are found at run time: it is asked for as a range of one.
+    if first == last and subject is None:
         return dg.RunRequest(partition_key=first, tags=tags)
     return dg.RunRequest(tags={**tags, RANGE_START: first, RANGE_END: last})
 

@@ -110,7 +110,7 @@ def _by_day(names: list[str], configs: Mapping[str, FeedConfig]) -> dg.AssetsDef
     )
     def days(context: dg.AssetExecutionContext) -> Ingestion:
         feeds: Feeds = getattr(context.resources, RESOURCE)
-        wanted = partitions.spans(context.partition_keys)
+        wanted = partitions.spans(context.partition_keys, partitions.FEED_DAYS)
         return _ingestion(
             context, feeds, list(wanted), [feeds.days(name, own) for name, own in wanted.items()]
         )
@@ -160,7 +160,10 @@ def _whole_clean() -> dg.AssetChecksDefinition:
 def _by_day_clean() -> dg.AssetChecksDefinition:
     def streams(context: dg.OpExecutionContext) -> list[Stream]:
         feeds: Feeds = getattr(context.resources, RESOURCE)
-        return [feeds.days(name, own) for name, own in partitions.spans(context.partition_keys).items()]
+        return [
+            feeds.days(name, own)
+            for name, own in partitions.spans(context.partition_keys, partitions.FEED_DAYS).items()
+        ]
 
     return clean(dg.AssetKey(BY_DAY.split("/")), streams, required_resource_keys={RESOURCE})
 

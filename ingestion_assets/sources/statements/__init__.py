@@ -1,0 +1,1 @@
+"""Statements: the files of brokers and exchanges, every line of them once."""

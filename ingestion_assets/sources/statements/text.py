@@ -1,0 +1,84 @@
+"""Text files, read without trust: bounded memory, UTF-8 and nothing else, and no cell that a spreadsheet would run."""
+
+import csv
+import re
+from collections.abc import Iterator
+
+from ingestion_assets.sources.statements.line import Source, Unreadable
+
+MOST_BYTES = 1 << 20  # of one line, and of one record that spans several
+BOM = "\ufeff"
+
+# Cheap, and true of every line that holds a formula: only then are its cells looked at one by one.
+_SUSPECT = re.compile(r'(?:^|,)[\s"]*(?:[=@]|[+\-][^,]*[(|!])')
+_FORMULA = re.compile(r"\s*(?:[=@]|[+\-][^,]*[(|!])")
+
+
+def physical_lines(source: Source) -> Iterator[str]:
+    """The lines of a text file with their line ends, without the byte order mark.
+
+    Raises:
+        Unreadable: a line is too long, or is no UTF-8 text.
+    """
+    number = 0
+    while raw := source.readline(MOST_BYTES + 1):
+        number += 1
+        if len(raw) > MOST_BYTES:
+            raise Unreadable(f"line {number:,} is longer than {MOST_BYTES:,} bytes")
+        if b"\0" in raw:
+            utf16 = (
+                "; it seems to be UTF-16: save it as UTF-8" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+            )
+            raise Unreadable(f"line {number:,} holds NUL bytes, so this is no text in UTF-8{utf16}")
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError as error:
+            raise Unreadable(
+                f"line {number:,} is no UTF-8 ({error.reason} at byte {error.start:,}): save it as UTF-8"
+            ) from error
+        yield line.removeprefix(BOM) if number == 1 else line
+
+
+def records(source: Source) -> Iterator[tuple[int, str, list[str]]]:
+    """The records of a CSV: the line each begins at, its text verbatim, and its cells. Empty lines are left out.
+
+    Raises:
+        Unreadable: it is no such file, or it holds a formula.
+    """
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        size = 0
+        for line in physical_lines(source):
+            size = size + len(line) if taken else len(line)
+            if size > MOST_BYTES:
+                raise Unreadable(
+                    f"a quote is opened at line {position:,} and not closed within {MOST_BYTES:,} bytes"
+                )
+            taken.append(line)
+            yield line
+
+    position = 1
+    reader = csv.reader(lines())
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise Unreadable(f"line {position:,} is no CSV: {error}") from error
+        if cells is None:
+            return
+        raw = taken[0] if len(taken) == 1 else "".join(taken)
+        if len(taken) > 1 and raw.count('"') % 2:
+            raise Unreadable(f"a quote is opened at line {position:,} and never closed")
+        if cells:
+            if _SUSPECT.search(raw):
+                _refuse_formulas(position, cells)
+            yield position, raw.rstrip("\r\n"), cells
+        position += len(taken)
+        taken.clear()
+
+
+def _refuse_formulas(position: int, cells: list[str]) -> None:
+    for cell in cells:
+        if _FORMULA.match(cell):
+            raise Unreadable(f"line {position:,} holds a formula, which no broker writes: {cell[:40]!r}")
