@@ -134,7 +134,7 @@ def home(world: World, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def wait_until(true: Callable[[], T], *, seconds: float = 20.0) -> T:
+def wait_until(true: Callable[[], T], *, seconds: float = 60.0) -> T:
     """What `true()` gives as soon as it is something; fails when that takes too long."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
