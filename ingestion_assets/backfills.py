@@ -92,7 +92,7 @@ def select(
             if span[0] <= span[1]:
                 days[name] = span
     if not days:
-        raise Misconfigured("the span holds no day between the chain's start and today")
+        raise Misconfigured("the span holds no day between the start of what is asked for and today")
     return Selection(chosen, days, grid)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -280,6 +280,7 @@ def backfill(
         settings = Settings.from_environment()
         _known_chain(settings, chain)
         _known_feed(settings, feed)
+        _fitting(asset, {"chain": chain, "feed": feed, "account": account})
         if backfills.is_of_statements(asset):
             with _store() as (_, store):
                 selection, look = backfills.select_statements(
@@ -322,6 +323,14 @@ def _store() -> "Iterator[tuple[Settings, Any]]":
         yield settings, Store(pool)
     finally:
         pool.close()
+
+
+def _fitting(asset: str, options: Mapping[str, str | None]) -> None:
+    """An option that the asset's family does not know would be passed over in silence."""
+    own = {"evm": "chain", "events": "feed", "statements": "account"}.get(asset.partition("/")[0])
+    for option, value in options.items():
+        if value is not None and own is not None and option != own:
+            raise Misconfigured(f"--{option} does not belong to {asset}: --{own} does")
 
 
 def _known_chain(settings: Settings, chain: str | None) -> None:

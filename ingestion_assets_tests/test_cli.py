@@ -234,3 +234,13 @@ def test_the_command_starts_quietly(project: Path):
         assert f" {verb} " in done.stdout
     assert done.stdout.split()[-1] == "False"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("asset", "option", "own"), [
+    ("evm/transactions", "account", "chain"), ("events/events", "account", "feed"), ("statements/lines", "account", None),
+])  # fmt: skip
+def test_an_option_of_another_family_is_not_passed_over(cli, asset, option, own):
+    """Else a person would think that it had been heeded."""
+    result = cli("backfill", asset, f"--{option}", "x", "--here")
+    said = f"Misconfigured: --{option} does not belong to {asset}: --{own} does"
+    assert (one_line(result) == said) is (own is not None)
