@@ -394,6 +394,8 @@ def test_requests_are_counted_retries_included():
     before = sent.total()
     Answers(answer(500), httpx.ReadTimeout("slow"), answer()).client().ask({}, read)
     assert sent.total() == before + 3
+    Answers(answer()).client().ask({}, read, body=b"[]", permits=50)
+    assert sent.total() == before + 53, "a batch is as many as the source counts"
 
 
 # A real wire

@@ -234,6 +234,19 @@ def test_a_hint_counts_only_inside_of_the_refused_range_and_smaller_than_it(hint
     assert Refusal(hint=hint).fits(100, 199) == fits
 
 
+@pytest.mark.parametrize(
+    ("message", "blocks"),
+    [
+        ("query timeout exceeded: max execution time 30 seconds, reduce your block range", None),
+        ("limit is 5000 blocks per 10 seconds", 5_000),
+        ("block range limit exceeded: at most 2000 blocks within 500ms", 2_000),
+    ],
+)
+def test_a_limit_of_time_is_no_limit_of_blocks(message, blocks):
+    """It would be believed for good."""
+    assert refusal(message).blocks == blocks
+
+
 @given(
     st.integers(),
     st.text(),
