@@ -66,11 +66,8 @@ def sync(
         description=f"Reads what is new on {chain}, and fills holes in what was read before.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        rest = rest_until(context.instance, chain, interval)
-        if rest > datetime.now(UTC):
-            return dg.SkipReason(
-                f"the last syncs of {chain} failed: see their runs; the next one is due at {rest:%H:%M:%S} UTC"
-            )
+        if (rest := resting(context.instance, chain, interval)) is not None:
+            return rest
         try:
             days = partitions.spans(pending(context)).get(chain, ())
         except QuotaExhausted as error:
@@ -122,11 +119,8 @@ def follow(
         description=f"Reads what is new in {feed}, and goes on with what a run has left.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        rest = rest_until(context.instance, feed, interval)
-        if rest > datetime.now(UTC):
-            return dg.SkipReason(
-                f"the last syncs of {feed} failed: see their runs; the next one is due at {rest:%H:%M:%S} UTC"
-            )
+        if (rest := resting(context.instance, feed, interval)) is not None:
+            return rest
         # First who works on it: the question whether anything is new would wait for that run's budget.
         for run in context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
             if feed in (run.tags.get(SYNC), run.tags.get(PARTITION), run.tags.get(RANGE_START)):
@@ -211,6 +205,16 @@ def request(chain: str, span: partitions.Span, subject: str | None = None) -> dg
     if first == last and subject is None:
         return dg.RunRequest(partition_key=first, tags=tags)
     return dg.RunRequest(tags={**tags, RANGE_START: first, RANGE_END: last})
+
+
+def resting(instance: dg.DagsterInstance, subject: str, interval: int) -> dg.SkipReason | None:
+    """Why the syncs of a chain or feed pause, if they do."""
+    rest = rest_until(instance, subject, interval)
+    if rest <= datetime.now(UTC):
+        return None
+    return dg.SkipReason(
+        f"the last syncs of {subject} failed: see their runs; the next one is due at {rest:%H:%M:%S} UTC"
+    )
 
 
 def rest_until(instance: dg.DagsterInstance, chain: str, interval: int) -> datetime:

@@ -8,7 +8,7 @@ from pydantic import Field, HttpUrl
 from ingestion_assets.engine.http import Client, Secrets
 from ingestion_assets.engine.store import Store
 from ingestion_assets.sources.evm.providers.base import ProviderConfig
-from ingestion_assets.sources.evm.providers.explorer import Explorer, Params
+from ingestion_assets.sources.evm.providers.explorer import NumberedExplorer, Params
 from ingestion_assets.sources.section import Whole
 
 T = TypeVar("T")
@@ -38,34 +38,8 @@ class EtherscanProvider(ProviderConfig):
         )
 
 
-class Etherscan(Explorer):
-    """One chain at an explorer that serves many: every question names its number.
-
-    Args:
-        client: see `Explorer`.
-        name: see `Explorer`.
-        chain: see `Explorer`.
-        chain_id: the number of the chain.
-        page_size: see `Explorer`.
-        result_window: see `Explorer`.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        *,
-        name: str,
-        chain: str,
-        chain_id: int,
-        page_size: int = 1_000,
-        result_window: int = 10_000,
-    ) -> None:
-        super().__init__(client, name=name, chain=chain, page_size=page_size, result_window=result_window)
-        self._chain_id = chain_id
-
-    def chain_id(self) -> int:
-        """The number that is asked for: the explorer refuses one that it does not serve."""
-        return self._chain_id
+class Etherscan(NumberedExplorer):
+    """One chain at an explorer that serves many: every question names its number, and one that it does not serve is refused."""
 
     def _ask(self, module: str, action: str, params: Params, read: Callable[[bytes], T]) -> T:
         return self._client.ask(

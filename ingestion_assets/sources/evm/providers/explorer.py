@@ -364,3 +364,33 @@ class Explorer:
         return Transient(
             f"{self._client.host} gave neither records nor an error we know: status {status}, {heard}"
         )
+
+
+class NumberedExplorer(Explorer):
+    """An explorer that is asked for a chain by its number: what it is asked for, it gives or refuses.
+
+    Args:
+        client: see `Explorer`.
+        name: see `Explorer`.
+        chain: see `Explorer`.
+        chain_id: the number of the chain.
+        page_size: see `Explorer`.
+        result_window: see `Explorer`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        name: str,
+        chain: str,
+        chain_id: int,
+        page_size: int = 1_000,
+        result_window: int = 10_000,
+    ) -> None:
+        super().__init__(client, name=name, chain=chain, page_size=page_size, result_window=result_window)
+        self._chain_id = chain_id
+
+    def chain_id(self) -> int:
+        """The number that is asked for."""
+        return self._chain_id

@@ -15,7 +15,7 @@ from ingestion_assets.engine.errors import Misconfigured, Transient, Unsupported
 from ingestion_assets.engine.http import Client, Secrets
 from ingestion_assets.engine.store import Store
 from ingestion_assets.sources.evm.providers.base import ProviderConfig
-from ingestion_assets.sources.evm.providers.explorer import Dialect, Explorer
+from ingestion_assets.sources.evm.providers.explorer import Dialect, NumberedExplorer
 from ingestion_assets.sources.evm.providers.listing import ETHERSCAN_FAMILY, INTERNAL_THAT_MOVE
 from ingestion_assets.sources.section import Whole
 
@@ -52,17 +52,8 @@ class RoutescanProvider(ProviderConfig):
         )
 
 
-class Routescan(Explorer):
-    """One chain at Routescan.
-
-    Args:
-        client: see `Explorer`.
-        name: see `Explorer`.
-        chain: see `Explorer`.
-        chain_id: the number in the url.
-        page_size: see `Explorer`.
-        result_window: see `Explorer`.
-    """
+class Routescan(NumberedExplorer):
+    """One chain at Routescan: the number is that in the url."""
 
     dialect = Dialect(
         listings=(ETHERSCAN_FAMILY[0], INTERNAL_THAT_MOVE, ETHERSCAN_FAMILY[2]),
@@ -75,19 +66,6 @@ class Routescan(Explorer):
         ok_may_be_empty=True,
     )
 
-    def __init__(
-        self,
-        client: Client,
-        *,
-        name: str,
-        chain: str,
-        chain_id: int,
-        page_size: int = 1_000,
-        result_window: int = 10_000,
-    ) -> None:
-        super().__init__(client, name=name, chain=chain, page_size=page_size, result_window=result_window)
-        self._chain_id = chain_id
-
     def head(self) -> int:
         """The newest block it shows. Where the node's own answer is refused, the last block until now."""
         try:
@@ -97,7 +75,3 @@ class Routescan(Explorer):
             if block is None:
                 raise
             return block
-
-    def chain_id(self) -> int:
-        """The number in the url: what it asks for, it gets or is refused."""
-        return self._chain_id
