@@ -1,11 +1,13 @@
 """A process that drains a feed and may be killed: `python -m … URL CONFIG STEP`. STEP 0: it lives.
 
 A step is whatever could be the last thing done: a statement, the moment before a COMMIT, the moment after it.
+Where it has a pipe for its input, it says `ready` and begins when a line arrives, so that two can begin together.
 """
 
 import json
 import os
 import signal
+import stat
 import sys
 
 from ingestion_assets.engine.drain import drain
@@ -23,6 +25,9 @@ def main(url: str, typed: str, step: str) -> int:
     with connection_pool(url) as pool:
         store = Store(SteppingPool(pool, countdown))
         feed = open_feed("datasync", FeedConfig(**json.loads(typed)), {}, Store(pool))
+        if stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            print("ready", flush=True)  # noqa: T201 - the test waits for it
+            sys.stdin.readline()
         try:
             drained = drain([History(feed, feed.config.pages_per_run)], store, writers=2)
         except Fenced as error:

@@ -52,8 +52,8 @@ def config(server, **others):
     return {"url": server.feed, "page_size": 120, "attempts": 8, "timeout_seconds": 5, **others}
 
 
-def start(url, typed, step=0):
-    """A process that drains."""
+def start(url, typed, step=0, stdin=subprocess.DEVNULL):
+    """A process that drains; with a pipe for its input it waits for a line."""
     command = [
         sys.executable,
         "-m",
@@ -62,7 +62,7 @@ def start(url, typed, step=0):
         json.dumps(typed),
         str(step),
     ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True)
 
 
 def run(url, typed, step=0):
@@ -125,7 +125,12 @@ def test_two_runs_at_once_are_one_too_many_for_one_of_them(server_folder, databa
     """The one whose cursor was moved stops with a clear message, and nothing is doubled."""
     with serving(server_folder, "--total", "6000") as server:
         server.fail({"kind": "latency", "ms": 60})
-        both = [start(database_url, config(server)) for _ in range(2)]
+        both = [start(database_url, config(server), stdin=subprocess.PIPE) for _ in range(2)]
+        for process in both:
+            assert process.stdout.readline() == "ready\n"
+        for process in both:  # they begin together, whatever their imports took: fifty pages are three seconds
+            process.stdin.write("\n")
+            process.stdin.flush()
         said = [process.communicate(timeout=120)[0] for process in both]
         codes = sorted(process.returncode for process in both)
         assert codes == [0, 3]
