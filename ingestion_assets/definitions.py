@@ -14,6 +14,8 @@ from ingestion_assets.sources.events import assets as events
 from ingestion_assets.sources.events import tables as events_tables
 from ingestion_assets.sources.evm import assets as evm
 from ingestion_assets.sources.evm import tables as evm_tables
+from ingestion_assets.sources.gomafia import assets as gomafia
+from ingestion_assets.sources.gomafia import tables as gomafia_tables
 from ingestion_assets.sources.statements import assets as statements
 from ingestion_assets.sources.statements import tables as statement_tables
 
@@ -38,6 +40,8 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
         ours.append(events.definitions(feeds, settings))
     if sources.statements is not None:
         ours.append(statements.definitions(sources.statements, settings))
+    if sources.gomafia is not None:
+        ours.append(gomafia.definitions(sources.gomafia, settings))
     everywhere = dg.Definitions(
         jobs=[jobs.replay_dead_letters, jobs.tidy],
         schedules=[
@@ -53,7 +57,12 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
             STORE: resources.io_manager(
                 {
                     table.fullname: table
-                    for metadata in (evm_tables.metadata, events_tables.metadata, statement_tables.metadata)
+                    for metadata in (
+                        evm_tables.metadata,
+                        events_tables.metadata,
+                        gomafia_tables.metadata,
+                        statement_tables.metadata,
+                    )
                     for table in metadata.tables.values()
                 },
                 on_commit,

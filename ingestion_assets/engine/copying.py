@@ -66,9 +66,7 @@ def insert(
     middle = len(block) // 2
     inserted, refused = 0, []
     for half in (block[:middle], block[middle:]):
-        new, bad = insert(
-            connection, replace(rows, lines=b"".join(half), count=len(half)), turn=turn
-        )
+        new, bad = insert(connection, replace(rows, lines=b"".join(half), count=len(half)), turn=turn)
         inserted += new
         refused += bad
     return inserted, refused
@@ -107,14 +105,14 @@ def _replacing(rows: Rows) -> sql.Composed:
             _columns(rows.table), least=least
         )
     assigned: list[sql.Composed] = []
-    for name in rows.table.columns.keys():
+    for name in [column.name for column in rows.table.columns]:
         value = "excluded.{name}"
         if name == newest.since:
             value = "CASE WHEN excluded.{digest} = t.{digest} THEN t.{name} ELSE excluded.{name} END"
         elif name in newest.partial:
             value = "coalesce(excluded.{name}, t.{name})"
         assigned.append(
-            sql.SQL("{name} = " + value).format(  # type: ignore[arg-type] - one of three literals
+            sql.SQL("{name} = " + value).format(
                 name=sql.Identifier(name), digest=sql.Identifier(newest.digest)
             )
         )

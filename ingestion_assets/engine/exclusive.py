@@ -38,9 +38,12 @@ def exclusive(store: Store, name: str, owner: str) -> Iterator[Callable[[], None
         Busy: somebody else holds it.
         DatabaseUnavailable: Postgres does not answer, or has closed the connection that holds it.
     """
+    known = store.pool.conninfo
     try:
         connection = psycopg.connect(
-            store.pool.conninfo, autocommit=True, application_name=owner.encode()[:LONGEST].decode(errors="ignore")
+            known() if callable(known) else known,
+            autocommit=True,
+            application_name=owner.encode()[:LONGEST].decode(errors="ignore"),
         )
     except PASSING as error:
         raise DatabaseUnavailable(f"Postgres does not answer: {error}") from error

@@ -1,5 +1,7 @@
 """The gomafia family: what is listed, what is read entity by entity, and what is counted of it."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
@@ -14,18 +16,18 @@ def _key(name: str, comment: str | None = None) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, primary_key=True, autoincrement=False, comment=comment)
 
 
-def _column(name: str, kind: type[sa.types.TypeEngine[object]] | sa.types.TypeEngine[object], comment: str | None = None) -> sa.Column[object]:  # fmt: skip
+def _column(name: str, kind: Any, comment: str | None = None) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=True, comment=comment)
 
 
-def _received() -> tuple[sa.Column[object], ...]:
+def _received() -> tuple[sa.Column[Any], ...]:
     return (
         sa.Column("provider", sa.Text, nullable=False, comment="api or pages"),
         sa.Column("payload", JSONB, nullable=False, comment="the record as received; of pages, the texts of its cells"),
     )  # fmt: skip
 
 
-def _listed() -> tuple[sa.Column[object], ...]:
+def _listed() -> tuple[sa.Column[Any], ...]:
     return (
         *_received(),
         sa.Column("digest", sa.Text, nullable=False, comment="hash of what both providers tell"),
@@ -34,7 +36,7 @@ def _listed() -> tuple[sa.Column[object], ...]:
     )
 
 
-def _read() -> tuple[sa.Column[object], ...]:
+def _read() -> tuple[sa.Column[Any], ...]:
     return (*_received(), sa.Column("read_at", TIME, nullable=False))
 
 

@@ -8,6 +8,8 @@ What is listed (clubs, players, ratings, tournaments) changes: a row is replaced
 read entity by entity (members, statistics of a year, histories, games) is replaced as a whole; `read_at` tells when. See decision 19.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -20,18 +22,18 @@ def _key(name: str, comment: str | None = None) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, primary_key=True, autoincrement=False, comment=comment)
 
 
-def _column(name: str, kind: type[sa.types.TypeEngine[object]] | sa.types.TypeEngine[object], comment: str | None = None) -> sa.Column[object]:  # fmt: skip
+def _column(name: str, kind: Any, comment: str | None = None) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=True, comment=comment)
 
 
-def _received() -> tuple[sa.Column[object], ...]:
+def _received() -> tuple[sa.Column[Any], ...]:
     return (
         sa.Column("provider", sa.Text, nullable=False, comment="api or pages"),
         sa.Column("payload", JSONB, nullable=False, comment="the record as received; of pages, the texts of its cells"),
     )  # fmt: skip
 
 
-def _listed() -> tuple[sa.Column[object], ...]:
+def _listed() -> tuple[sa.Column[Any], ...]:
     return (
         *_received(),
         sa.Column("digest", sa.Text, nullable=False, comment="hash of what both providers tell"),
@@ -40,7 +42,7 @@ def _listed() -> tuple[sa.Column[object], ...]:
     )
 
 
-def _read() -> tuple[sa.Column[object], ...]:
+def _read() -> tuple[sa.Column[Any], ...]:
     return (*_received(), sa.Column("read_at", TIME, nullable=False))
 
 
