@@ -17,9 +17,9 @@ from ingestion_assets.orchestration.sensors import in_order
 from ingestion_assets.sources.gomafia import integrity
 from ingestion_assets.sources.gomafia.config import GomafiaConfig
 from ingestion_assets.sources.gomafia.phases import NAMED, PHASES, STATISTICS, Phase
-from ingestion_assets.sources.gomafia.pending import pending
 from ingestion_assets.sources.gomafia.site import Site
-from ingestion_assets.sources.gomafia.streams import Belongings, ListingSweep, Statistics, Validation
+from ingestion_assets.sources.gomafia.streams import Validation
+from ingestion_assets.sources.gomafia.work import pending, streams_of
 
 RESOURCE, LOOKING = "gomafia", "gomafia_looking"  # resource keys
 
@@ -104,27 +104,6 @@ def _asset(phase: Phase, partitions_def: dg.PartitionsDefinition[str]) -> dg.Ass
         )
 
     return asset
-
-
-def streams_of(
-    phase: Phase, site: Site, keys: Iterable[str], validation: Validation | None = None
-) -> list[Stream]:
-    """What a run over these partitions of a phase reads."""
-    counts = validation or Validation()
-    if phase.by == "ids":
-        blocks = tuple(partitions.id_range(key) for key in keys)
-        if phase is STATISTICS:
-            return [Statistics(site, blocks)]
-        if phase.listing is not None:
-            return [ListingSweep(phase, site, validation=counts)]
-        return [Belongings(phase, site, blocks=blocks, validation=counts)]
-    years = sorted(map(int, keys), reverse=True)
-    if phase.listing is not None:
-        each = years if phase.keyed_by_year else [None]
-        return [ListingSweep(phase, site, year, counts) for year in each]
-    if phase.keyed_by_year:
-        return [Belongings(phase, site, year=year, validation=counts) for year in years]
-    return [Belongings(phase, site, years=tuple(years), validation=counts)]
 
 
 def _partitions_of(phase: Phase, site: Site, keys: Sequence[str]) -> Callable[[Unprovable], Iterable[str]]:

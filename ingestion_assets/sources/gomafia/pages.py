@@ -10,6 +10,7 @@ The urls were seen in k05m0navt/mafia-insight (`rating?yearUsers&regionUsers&pag
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -46,19 +47,17 @@ class Pages:
 
     def listed(self, place: Place) -> Part:
         """The page that this position is on, from its first row."""
+        listing = _listing(place)
         number = (place.lo - 1) // at.PER_PAGE + 1
-        page, found, last = self._page(place, number)
-        if number == last:
-            return Part((number - 1) * at.PER_PAGE + 1, found, (number - 1) * at.PER_PAGE + len(found))
-        if len(found) != at.PER_PAGE:
-            raise Transient(f"{page.where}: {len(found)} rows on a page that is not the last")
-        total = None
-        if place.counted:
-            _, ending, again = self._page(place, last)
+        before = (number - 1) * at.PER_PAGE
+        found, last = self._page(listing, number)
+        total = before + len(found) if number == last else None
+        if total is None and place.counted:
+            ending, again = self._page(listing, last)
             if again != last:
-                raise Transient(f"{page.where}: the listing has {last} pages and {again} a moment later")
+                raise Transient(f"/{listing.path}: the listing has {last} pages, and {again} a moment later")
             total = (last - 1) * at.PER_PAGE + len(ending)
-        return Part((number - 1) * at.PER_PAGE + 1, found, total)
+        return Part(before + 1, found, total)
 
     def whole(self, entity: Entity) -> Whole:
         """All that belongs to an entity."""
@@ -75,33 +74,36 @@ class Pages:
         except NotFound:
             return _no_such(entity)
 
-    def _page(self, place: Place, number: int) -> "tuple[Document, tuple[Record | Rejected, ...], int]":
-        path, query, read = _listing(place, number)
+    def _page(self, listing: "Table", number: int) -> tuple[tuple[Record | Rejected, ...], int]:
+        """The rows of a page, and the number of the last one."""
 
-        def rows(page: "Document") -> "tuple[Document, tuple[Record | Rejected, ...], int]":
-            return page, page.records(read), page.last_page(number)
+        def read(page: Document) -> tuple[tuple[Record | Rejected, ...], int | None]:
+            if page.is_main():
+                raise NotFound(f"{page.where} shows the main page")
+            found, last = page.records(listing.read), page.last_page(number)
+            if last is not None and number < last and len(found) != at.PER_PAGE:
+                raise Transient(f"{page.where}: {len(found)} rows on a page that is not the last")
+            return found, last
 
-        return self._ask(path, query, rows)
+        found, last = self._ask(listing.path, listing.query(number), read)
+        if last is not None:
+            return found, last
+
+        # A full page without a pagination is the last one if nothing comes after it; else the pagination looks otherwise now.
+        def read_after(page: Document) -> None:
+            if page.records(listing.read):
+                raise page.drift(at.PAGE_NUMBER, "a page comes after this one, and no pagination tells of it")
+
+        self._ask(listing.path, listing.query(number + 1), read_after)
+        return found, number
 
     def _members(self, entity: Entity) -> Whole:
+        members = Table(f"club/{entity.id}", _player, "page")
         found: list[Record | Rejected] = []
         for number in range(1, MOST_PAGES):
-
-            def read(
-                page: Document, number: int = number
-            ) -> tuple[tuple[Record | Rejected, ...], bool] | None:
-                if page.is_main():
-                    return None
-                part, last = page.records(_player), page.last_page(number)
-                if number < last and len(part) != at.PER_PAGE:
-                    raise Transient(f"{page.where}: {len(part)} rows on a page that is not the last")
-                return part, number >= last
-
-            answer = self._ask(f"club/{entity.id}", {} if number == 1 else {"page": number}, read)
-            if answer is None:
-                return _no_such(entity)
-            found += answer[0]
-            if answer[1]:
+            part, last = self._page(members, number)
+            found += part
+            if number >= last:
                 return Whole(tuple(found))
         raise Transient(f"the members of club {entity.id} do not end")
 
@@ -225,18 +227,14 @@ class Document:
             raise drifts[0]
         return tuple(found)
 
-    def last_page(self, number: int) -> int:
-        """The number of the last page. A list of one page has no pagination, so its rows have to fit on it."""
+    def last_page(self, number: int) -> int | None:
+        """The number of the last page, by the pagination. A list of one page has none; where the page is full, nobody knows."""
         numbers = [
             int(text) for node in self._tree.css(at.PAGE_NUMBER.css) if (text := _text(node)).isdecimal()
         ]
         if numbers:
             return max(number, *numbers)
-        if number > 1 or len(self._tree.css(at.ROW.css)) >= at.PER_PAGE:
-            raise self.drift(
-                at.PAGE_NUMBER, "a full page has no pagination, so nobody knows whether it is the last"
-            )
-        return 1
+        return None if number > 1 or len(self._tree.css(at.ROW.css)) >= at.PER_PAGE else 1
 
     def told(self, name: str) -> Any:
         """What the data that the page was made of says under this name."""
@@ -290,18 +288,35 @@ def _number(page: Document, link: LexborNode, selector: Selector) -> str:
     return match[1]
 
 
-def _listing(place: Place, number: int) -> tuple[str, dict[str, str | int], Callable[[Document, LexborNode], dict[str, object]]]:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that goes on over numbered pages.
+
+    Args:
+        path: of its first page.
+        read: one row.
+        parameter: of the query, for the number of the page.
+        parameters: the others.
+    """
+
+    path: str
+    read: "Callable[[Document, LexborNode], dict[str, object]]"
+    parameter: str
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def query(self, number: int) -> dict[str, str | int]:
+        """What asks for a page."""
+        return {**self.parameters, self.parameter: number}
+
+
+def _listing(place: Place) -> Table:
     match place.listing:
         case "clubs":
-            return "rating", {"tab": "clubs", "pageClubs": number}, _club
+            return Table("rating", _club, "pageClubs", {"tab": "clubs"})
         case "players":
-            return (
-                "rating",
-                {"yearUsers": str(place.year), "regionUsers": "all", "pageUsers": number},
-                _player,
-            )
+            return Table("rating", _player, "pageUsers", {"yearUsers": str(place.year), "regionUsers": "all"})
         case "tournaments":
-            return "tournaments", {"time": "all", "page": number}, _tournament
+            return Table("tournaments", _tournament, "page", {"time": "all"})
 
 
 def _club(page: Document, row: LexborNode) -> dict[str, object]:
