@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from datetime import date
-from typing import Any, Protocol
+from typing import Any
 
 import dagster as dg
 
 from ingestion_assets.engine.coverage import size
 from ingestion_assets.engine.stream import Stream
-from ingestion_assets.orchestration import metadata, partitions
+from ingestion_assets.orchestration import metadata, partitions, resources
 from ingestion_assets.orchestration.checks import clean
 from ingestion_assets.orchestration.ingest import Ingestion, Unprovable, ingest
 from ingestion_assets.orchestration.resources import DATABASE, Database
-from ingestion_assets.orchestration.sensors import in_order
+from ingestion_assets.orchestration.sensors import in_order, initial_status
+from ingestion_assets.sources.environment import Environment
 from ingestion_assets.sources.gomafia import integrity
 from ingestion_assets.sources.gomafia.config import GomafiaConfig
 from ingestion_assets.sources.gomafia.phases import NAMED, PHASES, STATISTICS, Phase
@@ -24,19 +26,10 @@ from ingestion_assets.sources.gomafia.work import pending, streams_of
 RESOURCE, LOOKING = "gomafia", "gomafia_looking"  # resource keys
 
 
-class Environment(Protocol):
-    """What this family needs of the project's settings."""
-
-    @property
-    def automate(self) -> bool:
-        """Whether sensors begin switched on."""
-        ...
-
-
 def definitions(config: GomafiaConfig, environment: Environment) -> dg.Definitions:
     """The assets, their checks, the sensor, and the resource that they share."""
     by = {"year": partitions.years(config.start_year), "ids": partitions.id_ranges()}
-    status = dg.DefaultSensorStatus.RUNNING if environment.automate else dg.DefaultSensorStatus.STOPPED
+    status = initial_status(automate=environment.automate)
     return dg.Definitions(
         assets=[_asset(phase, by[phase.by]) for phase in PHASES],
         asset_checks=[
@@ -53,20 +46,10 @@ def definitions(config: GomafiaConfig, environment: Environment) -> dg.Definitio
 
 
 def _resource(config: GomafiaConfig, *, attempts: int | None) -> dg.ResourceDefinition:
-    def opened(context: dg.InitResourceContext) -> Iterator[Site]:
-        database: Database = getattr(context.resources, DATABASE)
-        owner = f"run {context.run.run_id[:8]}" if context.run is not None else "a sensor"
-        site = Site(config, database.store, attempts=attempts, owner=owner)
-        try:
-            yield site
-        finally:
-            site.close()
+    def opened(database: Database) -> AbstractContextManager[Site]:
+        return closing(Site(config, database.store, attempts=attempts))
 
-    return dg.ResourceDefinition(
-        dg.resource(required_resource_keys={DATABASE})(opened).resource_fn,
-        required_resource_keys={DATABASE},
-        description="gomafia.pro, as sources.yaml says it is asked.",
-    )
+    return resources.sources(opened, "gomafia.pro, as sources.yaml says it is asked.")
 
 
 def _asset(phase: Phase, partitions_def: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
@@ -85,6 +68,7 @@ def _asset(phase: Phase, partitions_def: dg.PartitionsDefinition[str]) -> dg.Ass
     )
     def asset(context: dg.AssetExecutionContext) -> Ingestion:
         site: Site = getattr(context.resources, RESOURCE)
+        site.owner = f"run {context.run.run_id[:8]}"  # for whoever wants to import the same meanwhile
         validation = Validation()
         keys = list(context.partition_keys)
         streams = streams_of(phase, site, keys, validation)
