@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = ("silence", "status", "half", "markup", "html")
 
 # Another release of the site: classes, fields and ids have new names.
 RENAMED = (
-    (b"Pagination_pagination__page", b"Pager_page"), (b"<tbody>", b"<tbody hidden><tr></tr></tbody><section>"),
+    (b"Pagination_pagination__page", b"Pager_page"), (b' href="/', b' data-to="/'),
     (b"__NEXT_DATA__", b"__DATA__"), (b"total_rows", b"rows_total"), (b'"title"', b'"caption"'), (b'"login"', b'"nick"'),
     (b"profile-user-circle__num", b"circle-number"), (b'"games"', b'"rounds"'), (b'"primary"', b'"main"'),
 )  # fmt: skip

@@ -120,7 +120,8 @@ def test_killed_between_any_two_entities_it_goes_on_with_the_next(world, connect
 def test_numbers_of_different_entities_do_not_collide(world, connection):
     """Club, player and tournament may have one number: each phase has its own marks."""
     world.run(CLUBS, PLAYERS, TOURNAMENTS)
-    world.store.transaction(lambda c: c.execute("UPDATE raw.gomafia_clubs SET id = 10 WHERE id = 3"))
+    assert 10 in world.league.clubs
+    assert 10 in world.league.players
     world.run(CLUB_MEMBERS)
     before = len(world.faults.asked)
     world.run(HISTORIES)
