@@ -22,7 +22,7 @@ LONGEST = 63  # bytes that Postgres keeps of the name of an application
 _SETTINGS = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 4")
 
 # A run that was stopped just now may still be letting go.
-PATIENCE = "5s"
+PATIENCE = "2s"
 
 
 @contextmanager

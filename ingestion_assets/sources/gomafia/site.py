@@ -2,7 +2,7 @@
 
 Three things go wrong, and each is met otherwise. A way of asking fails: the other one is asked (`engine.failover`). One page
 fails, however it is asked: after `tries` it is passed over, stays a gap with its reason, and a later run tries it again. The whole site is
-away: nobody may be asked, for both breakers are open; then the run waits for them, `down_minutes` in all, and goes on where it was.
+away: nobody may be asked, for both breakers are open; then the run waits for them, `down_minutes` at most, and goes on where it was.
 """
 
 import logging
@@ -114,7 +114,7 @@ class Site:
         tries = 0
         while True:
             try:
-                return self.providers.ask(lambda provider: (question(provider), provider.name), about=about)
+                answer = self.providers.ask(lambda provider: (question(provider), provider.name), about=about)
             except TooMuch as error:
                 raise PassedOver(str(error)) from error
             except DatabaseUnavailable:
@@ -126,14 +126,17 @@ class Site:
                 tries += 1
                 if tries >= self.config.tries:
                     raise PassedOver(f"it failed {tries} times: {error}") from error
+            else:
+                self._waited = 0.0
+                return answer
 
     def _wait(self, error: Transient) -> None:
-        """Sit out what the breakers ask for, in all no longer than `down_minutes` until the site answers again."""
+        """Sit out what the breakers ask for, no longer than `down_minutes` until the site answers again."""
         seconds = max(1.0, error.retry_after or 0.0)
         left = self.config.down_minutes * 60 - self._waited
         if seconds > left:
             raise Transient(
-                f"{error}; a run waits {self.config.down_minutes:g} minutes in all for a site that is away, and no longer: what is "
+                f"{error}; a run waits {self.config.down_minutes:g} minutes for a site that is away, and no longer: what is "
                 "committed stays, and the next run goes on from there"
             ) from error
         log.warning("the site is away: %s; going on in %.0f s", error, seconds)

@@ -1,10 +1,10 @@
-"""What is drained: listings, what belongs to each entity, and the statistics.
+"""What is drained of the site: listings, and what belongs to each entity. The statistics are in `counting`.
 
 * A **listing** is read in sweeps. Its positions are 1 to the total that the site tells; position 0 stands for the proof that the sweep has met
   as many different entities as the site says it lists, which a shift between two pages would spoil. Only then has it ended.
 * What belongs to an **entity** is read one by one. The positions are the entities' own numbers, so the marks of a stream are the set of
   what is done, kept as ranges that grow. A listing that ends reopens the entities that it has found changed.
-* The **statistics** are counted from our own tables, by players; a tournament that is read reopens those of its players.
+  A tournament that is read reopens the statistics of its players.
 
 All of a kind hold the lock of their stream while they are read, and one page or entity is on its way at a time.
 """
@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from ingestion_assets.engine.coverage import Range, Ranges, difference, intersection, union
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.engine.exclusive import exclusive
-from ingestion_assets.engine.rows import lines
 from ingestion_assets.engine.schema import coverage
 from ingestion_assets.engine.stream import (
     Batch,
@@ -49,10 +48,7 @@ from ingestion_assets.sources.gomafia.site import SCOPE, PassedOver, Site
 from ingestion_assets.sources.gomafia.words import Unreadable
 
 PASSES = 3  # over a listing that moves while it is read
-BLOCK = 500  # players of one commit of the statistics
 PROOF = 0  # the position of a listing that stands for its end
-
-OWN = "our tables"  # by whose word statistics are what they are
 
 LISTED: Mapping[str, tuple[Kind, ...]] = {
     "clubs": (kinds.CLUBS,),
@@ -115,10 +111,10 @@ class ListingSweep:
         sweep = self.site.knowledge.sweep(self.key)
         return ((PROOF, 0 if sweep is None else sweep.total),)
 
-    def read(self, done: Mapping[str, Done]) -> Iterator[Batch]:
+    def read(self, done: Mapping[str, Done]) -> Iterator[Batch]:  # noqa: ARG002 - see `covered_now`
         """The pages that are missing, from the top; then the proof."""
         with exclusive(self.site.store, self.key, self.site.owner) as still_held:
-            sweep, covered = self.site.knowledge.sweep(self.key), done[self.key].covered
+            sweep, covered = self.site.knowledge.sweep(self.key), covered_now(self.site, self.key)
             is_proved = bool(intersection(covered, [(PROOF, PROOF)]))
             if sweep is None or (is_proved and self.site.is_stale(sweep.began_at)):
                 part, by = self._first()
@@ -140,15 +136,17 @@ class ListingSweep:
                     sweep = found or sweep
                 if passed_over:
                     return  # a later run asks for what is missing, and then for the proof
-                if (
-                    not moved
-                    and self.site.knowledge.seen(self.phase, self.year, sweep.began_at) >= sweep.total
-                ):
+                if not moved and self._met(sweep) >= sweep.total:
                     yield self._end(sweep)
                     return
                 covered = ()
             reason = f"the listing moved whenever it was read: {sweep.total} entities are said to be there, and not so many were met"
             yield _gap(1, max(1, sweep.total), reason)
+
+    def _met(self, sweep: Sweep) -> int:
+        """How many different entities the sweep has named, those among them that were refused."""
+        refused = self.site.store.count_open_letters(self.key).get(self.key, 0)
+        return self.site.knowledge.seen(self.phase, self.year, sweep.began_at) + refused
 
     def _first(self) -> tuple[Part, str]:
         """The beginning of a new sweep. An empty one is believed when it comes twice."""
@@ -222,7 +220,12 @@ class ListingSweep:
     def _rows(self, sweep: Sweep, part: Part, by: str) -> tuple[tuple[Rows, ...], tuple[Rejected, ...]]:
         """A record is a row of each of the listing's tables, or of none."""
         more = {"provider": by, "as_of": sweep.began_at, "seen_at": sweep.began_at, "year": self.year}
-        left: list[tuple[int, Record | Rejected]] = list(enumerate(part.records, part.lo))
+        # Who is named twice was met once: that the listing has moved, or leaves somebody out, is for the proof to see.
+        once = {
+            str(record.fields.get("id")) if isinstance(record, Record) else position: (position, record)
+            for position, record in reversed(list(enumerate(part.records, part.lo)))
+        }
+        left: list[tuple[int, Record | Rejected]] = sorted(once.values(), key=lambda placed: placed[0])
         rejected: list[Rejected] = []
         for kind in LISTED[self.phase.name]:
             bad = kinds.rows_of(kind, left, more)[1]
@@ -232,6 +235,11 @@ class ListingSweep:
         self.validation.add(len(left), len(rejected))
         good = [(kind, kinds.rows_of(kind, left, more)[0]) for kind in LISTED[self.phase.name]]
         return tuple(kind.block(values) for kind, values in good if values), tuple(rejected)
+
+
+def covered_now(site: Site, key: str) -> Ranges:
+    """What is done of a stream, asked under its lock: whoever held it until now may have moved the marks."""
+    return site.store.covered([key]).get(key, ())
 
 
 def _note(sweep: Sweep, key: str) -> tuple[tuple[sa.Delete, ...], Rows]:
@@ -278,7 +286,7 @@ class Belongings:
         """The numbers of the entities that are known."""
         return union((number, number) for number, _ in self._entities())
 
-    def read(self, done: Mapping[str, Done]) -> Iterator[Batch]:
+    def read(self, done: Mapping[str, Done]) -> Iterator[Batch]:  # noqa: ARG002 - see `covered_now`
         """One batch for each entity that is missing.
 
         Raises:
@@ -287,9 +295,8 @@ class Belongings:
         self._see_that_it_can_begin()
         with exclusive(self.site.store, self.key, self.site.owner) as still_held:
             entities = self._entities()
-            missing = _Set(
-                difference(union((number, number) for number, _ in entities), done[self.key].covered)
-            )
+            wanted = union((number, number) for number, _ in entities)
+            missing = _Set(difference(wanted, covered_now(self.site, self.key)))
             for number, day in entities:
                 if number in missing:
                     still_held()
@@ -372,40 +379,3 @@ class _Set:
 
     def __contains__(self, number: int) -> bool:
         return number in self._numbers
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Games, wins and points by role, of the players in these ranges of numbers.
-
-    Args:
-        site: whose games; nobody is asked.
-        blocks: ranges of numbers.
-    """
-
-    site: Site
-    blocks: tuple[Range, ...]
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """It has one."""
-        return (STATISTICS.asset,)
-
-    def wanted(self) -> Ranges:
-        """All numbers up to the highest that is known."""
-        return intersection(self.blocks, [(0, self.site.knowledge.last_player())])
-
-    def read(self, done: Mapping[str, Done]) -> Iterator[Batch]:
-        """Some hundred players at a time."""
-        with exclusive(self.site.store, STATISTICS.asset, self.site.owner) as still_held:
-            for lo, hi in difference(self.wanted(), done[STATISTICS.asset].covered):
-                for begin in range(lo, hi + 1, BLOCK):
-                    still_held()
-                    yield self._batch((begin, min(hi, begin + BLOCK - 1)))
-
-    def _batch(self, block: Range) -> Batch:
-        found = self.site.knowledge.statistics(block)
-        table = tables.role_statistics
-        old = sa.delete(table).where(table.c.player_id.between(*block))
-        rows = (Rows(table, lines(found), len(found)),) if found else ()
-        return Batch(Covered(*block, Evidence("stated", OWN)), rows, removes=(old,))

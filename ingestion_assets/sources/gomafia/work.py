@@ -6,9 +6,10 @@ from datetime import timedelta
 from ingestion_assets.engine.coverage import difference
 from ingestion_assets.engine.stream import Stream
 from ingestion_assets.orchestration import partitions
+from ingestion_assets.sources.gomafia.counting import Statistics
 from ingestion_assets.sources.gomafia.phases import PHASES, STATISTICS, Phase
 from ingestion_assets.sources.gomafia.site import Site
-from ingestion_assets.sources.gomafia.streams import Belongings, ListingSweep, Statistics, Validation
+from ingestion_assets.sources.gomafia.streams import Belongings, ListingSweep, Validation
 
 RESTS = timedelta(hours=1)  # so long what was passed over is left alone by the sensor
 
