@@ -39,9 +39,11 @@ class Instant:
     name = "api"
 
     def listed(self, place: Place) -> Part:
+        """Nobody asks for a listing here."""
         raise NotImplementedError(place)
 
     def whole(self, entity: Entity) -> Whole:
+        """One year of a player."""
         games = entity.id % 90
         fields = {"games": games, "civilian": games, "mafia": 0, "sheriff": 0, "don": 0, "elo": "1450.5"}
         return Whole((Record(b'{"stats": {"primary": {"total_games": %d}}}' % games, fields),))

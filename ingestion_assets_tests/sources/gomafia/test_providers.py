@@ -32,6 +32,7 @@ class Wire(httpx.BaseTransport):
         self._site = httpx.ASGITransport(gomafia(lambda: league))
 
     def handle_request(self, request):
+        """As the app answers, edited."""
         return asyncio.run(self._answer(request))
 
     async def _answer(self, request):
@@ -182,17 +183,20 @@ def test_every_selector_has_such_a_test():
      (b'"data"', b'"answer"', "an object with data is wanted, found an object with result, answer")],
 )  # fmt: skip
 def test_a_field_of_the_api_that_was_renamed_is_told_by_name(old, new, said):
+    """When no record has it."""
     with pytest.raises(SchemaDrift, match=said):
         api(lambda body: body.replace(old, new)).listed(Place("clubs", 1))
 
 
 def test_one_record_without_a_field_is_refused_and_the_others_are_not():
+    """It is a bad record, and no drift."""
     part = api(lambda body: body.replace(b'"title"', b'"caption"', 1)).listed(Place("clubs", 1))
     assert [isinstance(one, Rejected) for one in part.records] == [True, False, False]
 
 
 @pytest.mark.parametrize("provider", [api, pages])
 def test_half_an_answer_is_asked_for_again(provider):
+    """It says nothing about the shape of a whole one."""
     with pytest.raises(Transient, match="cut"):
         provider(lambda body: body[: len(body) // 2]).listed(LISTINGS[1])
 

@@ -25,11 +25,13 @@ NBSP, NARROW = "\N{NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}"
     ],
 )
 def test_roubles_have_spaces_of_every_kind_and_decimals(written, roubles):
+    """Exact to the kopeck, however large."""
     assert words.roubles(written) == Decimal(roubles)
 
 
 @pytest.mark.parametrize("nothing", ["–", "—", "-", "", f" {NBSP}", None])
 def test_a_dash_is_no_prize(nothing):
+    """Whichever dash it is."""
     assert words.roubles(nothing) is None
 
 
@@ -37,7 +39,8 @@ def test_a_dash_is_no_prize(nothing):
     "wrong", ["-500 ₽", "60 000 $", "много ₽", "1,500.50 ₽", "60 000 ₽ и кубок", "1,2,3", True]
 )
 def test_what_is_no_sum_is_refused_and_never_zero(wrong):
-    with pytest.raises(Unreadable, match="roubles|number"):
+    """Signs, other currencies, words, two separators."""
+    with pytest.raises(Unreadable, match=r"roubles|number"):
         words.roubles(wrong)
 
 
@@ -53,6 +56,7 @@ def test_what_is_no_sum_is_refused_and_never_zero(wrong):
     ],
 )
 def test_dates_are_russian_or_iso_with_or_without_a_time(written):
+    """The API writes one, the pages the other."""
     assert words.day(written) == date(2025, 6, 7)
 
 
@@ -60,6 +64,7 @@ def test_dates_are_russian_or_iso_with_or_without_a_time(written):
     "wrong", ["вчера", "31.02.2025", "06/07/2025", "2025", "07.06.25", "00.00.0000", "0000-00-00"]
 )
 def test_a_date_that_cannot_be_read_is_never_today(wrong):
+    """Nor any other day."""
     with pytest.raises(Unreadable, match="a date is wanted"):
         words.day(wrong)
 
@@ -70,6 +75,7 @@ def test_a_date_that_cannot_be_read_is_never_today(wrong):
      ("Н.Новгород", "Нижний Новгород"), ("Казань", "Казань"), ("–", None), (None, None)],
 )  # fmt: skip
 def test_regions_get_their_usual_name_whatever_the_case(written, region):
+    """One that nobody knows stays as it is."""
     assert words.region(written) == region
 
 
@@ -79,6 +85,7 @@ def test_regions_get_their_usual_name_whatever_the_case(written, region):
      ("Красные", "RED"), ("Ничья", "DRAW"), ("mafia", "BLACK"), ("red", "RED"), ("draw", "DRAW"), ("", None), (None, None)],
 )  # fmt: skip
 def test_who_has_won_is_told_by_a_part_of_a_word(written, winner):
+    """In any sentence; nothing said is nobody yet."""
     assert words.winner(written) == winner
 
 
@@ -87,32 +94,38 @@ def test_who_has_won_is_told_by_a_part_of_a_word(written, winner):
     [("Дон", "DON"), ("Маф", "MAFIA"), ("Шер", "SHERIFF"), ("Мир", "CIVILIAN"), ("red", "CIVILIAN")],
 )
 def test_roles(written, role):
+    """By the beginning of their words."""
     assert words.role(written) == role
 
 
 @pytest.mark.parametrize("read", [words.role, words.winner, words.status])
 def test_a_word_that_nobody_knows_is_refused(read):
+    """It is repeated in the reason."""
     with pytest.raises(Unreadable, match="is wanted, found 'Комиссар'"):
         read("Комиссар")
 
 
 def test_nobody_is_without_a_role():
+    """A seat without one is no seat."""
     with pytest.raises(Unreadable, match="a role is wanted"):
         words.role("")
 
 
 @pytest.mark.parametrize("written", ["279 (60%)", "279", f"279{NBSP}(60,5%)", 279, "279(60%)"])
 def test_a_count_with_a_share_is_the_same_count(written):
+    """With spaces of any kind between them."""
     assert words.count(written) == 279
 
 
 @pytest.mark.parametrize("wrong", ["(60%)", "279 / 60", "-1", "2.5", "60%"])
 def test_what_is_no_count_is_refused(wrong):
+    """A share alone is none."""
     with pytest.raises(Unreadable):
         words.count(wrong)
 
 
 def test_numbers_keep_their_digits_and_signs():
+    """As decimals and whole numbers."""
     assert [words.number(text) for text in ("+1,50", "−5", "1 450.25", "–")] == [
         Decimal("1.50"),
         Decimal(-5),
@@ -124,9 +137,11 @@ def test_numbers_keep_their_digits_and_signs():
 
 @pytest.mark.parametrize("wrong", [None, "", "0", "-5", "abc", "12.5", str(2**60), True])
 def test_an_entity_without_a_number_is_none(wrong):
+    """Nor is one with a number that none can have."""
     with pytest.raises(Unreadable):
         words.identity(wrong)
 
 
 def test_texts_keep_every_letter():
+    """Only the space around and between them is made even."""
     assert words.text("  Ёж \t 🦔\n«Кот» ") == "Ёж 🦔 «Кот»"
