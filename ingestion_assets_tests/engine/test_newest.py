@@ -138,7 +138,7 @@ def test_a_lock_that_was_lost_is_noticed(store, connection):
     """Its connection is gone; whoever works on must not go on as if nothing were."""
     with exclusive(store, "games", "run a") as still_held:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'run a'"
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'run a'"
         )
         with pytest.raises(DatabaseUnavailable, match="what is committed stays"):
             still_held()
