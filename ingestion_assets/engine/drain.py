@@ -13,6 +13,7 @@ from ingestion_assets.engine.stream import (
     Batch,
     Covered,
     Cursor,
+    Derived,
     Drained,
     Settled,
     Sink,
@@ -102,7 +103,7 @@ class _Commit:
         mine, its = self.batch.mark, batch.mark
         if self.stream is not stream or self.is_followed_by(stream, batch):
             return False
-        if isinstance(mine, Cursor | Settled) or isinstance(its, Cursor | Settled):
+        if isinstance(mine, Cursor | Settled | Derived) or isinstance(its, Cursor | Settled | Derived):
             return True
         return mine.lo <= its.hi and its.lo <= mine.hi
 

@@ -25,6 +25,7 @@ from ingestion_assets.engine.stream import (
     Batch,
     Covered,
     Cursor,
+    Derived,
     Done,
     Raised,
     Rejected,
@@ -267,6 +268,10 @@ class StreamWriter:
                     return tally  # its dead letters are buried too
             case Settled():
                 marks.settle(connection, keys, batch.mark, records=tally.inserted, is_stored=not rejected)
+                return tally
+            case Derived():
+                tally.add(batch.mark.work(connection))
+                tally.batches = 1
                 return tally
         marks.bury(connection, keys, batch.mark, rejected)
         return tally

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+import psycopg
 import sqlalchemy as sa
+from psycopg.rows import TupleRow
 
 from ingestion_assets.engine.coverage import Ranges
 from ingestion_assets.engine.errors import SchemaDrift
@@ -86,7 +88,17 @@ class Settled:
     letter: int
 
 
-Mark = Cursor | Covered | Raised | Unproved | Settled
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Rows that Postgres makes of other rows of ours. `work` makes them in the commit's transaction, with the marks that they need.
+
+    What is done already it has to find out there: another worker may have done it since the batch was read.
+    """
+
+    work: Callable[[psycopg.Connection[TupleRow]], "Tally"]
+
+
+Mark = Cursor | Covered | Raised | Unproved | Settled | Derived
 
 
 @dataclass(frozen=True, slots=True)
