@@ -162,7 +162,7 @@ def do(store, connection, step):
             normalise(store)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(steps=st.lists(STEPS, max_size=8))
 def test_in_whatever_order_things_happen_the_store_is_the_multiset_maximum(store, connection, steps):
     """Rows come and go in both tables, with runs between them: at the end each transfer is there once."""

@@ -168,7 +168,13 @@ def coverage(connection, family: str) -> list[tuple[object, ...]]:
 def assert_right(connection, since: date = date.min) -> None:
     """The store, its totals and its coverage are what the raw tables make them, and nothing is left to do."""
     expected = merged(connection, since)
-    assert stored(connection) == expected
+    found = stored(connection)
+    differing = [
+        (key, found.get(key), expected.get(key))
+        for key in found.keys() | expected.keys()
+        if found.get(key) != expected.get(key)
+    ]
+    assert not differing, differing[:3]
     assert totals(connection) == added_up(expected.values())
     for table in ("ops.transfer_changes", "ops.transfer_cells"):
         assert connection.execute(f"SELECT * FROM {table}").fetchall() == []
