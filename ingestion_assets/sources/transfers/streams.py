@@ -50,8 +50,11 @@ class Changes:
         return ()
 
     def read(self, _done: Mapping[str, Done]) -> Iterator[Batch]:
-        """What was noted by now, in the order of days: what comes meanwhile is the next run's."""
-        yield Batch(Derived(Keep(self.chain, self.begin)))
+        """What was noted by now, in the order of days: what comes meanwhile is the next run's.
+
+        Before that the floor is moved, for that may note more; and the coverage is brought up to date, even if nothing is noted.
+        """
+        self.store.transaction(Keep(self.chain, self.begin))
         notes: list[int] = []
         rows, month = 0, date.min
         for day, note, changed in self._notes():

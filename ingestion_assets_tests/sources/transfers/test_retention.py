@@ -42,7 +42,7 @@ def run(store, begin):
 
 @pytest.mark.parametrize(
     ("days", "begin"),
-    [(None, None), (1, date(2024, 3, 1)), (20, date(2024, 2, 1)), (49, date(2024, 2, 1)), (50, date(2024, 1, 1))],
+    [(None, None), (1, date(2024, 3, 1)), (20, date(2024, 3, 1)), (21, date(2024, 2, 1)), (49, date(2024, 2, 1)), (50, date(2024, 1, 1))],
 )  # fmt: skip
 def test_the_month_of_the_oldest_day_that_has_to_be_kept_is_kept_whole(days, begin):
     """Of 21 March in a leap year, so many days back."""
