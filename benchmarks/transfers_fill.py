@@ -207,8 +207,8 @@ def _sizes(url: str) -> None:
 
 
 _SIZES = """
-    SELECT 'core.transfers', sum((SELECT count(*) FROM core.transfers)) / count(*), sum(pg_total_relation_size(relid)),
-           sum(pg_indexes_size(relid))
+    SELECT 'core.transfers', (SELECT count(*) FROM core.transfers), sum(pg_total_relation_size(relid))::bigint,
+           sum(pg_indexes_size(relid))::bigint
     FROM pg_partition_tree('core.transfers') WHERE isleaf
     UNION ALL
     SELECT 'core.transfer_daily_totals', (SELECT count(*) FROM core.transfer_daily_totals),
