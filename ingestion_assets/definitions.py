@@ -14,12 +14,20 @@ from ingestion_assets.sources.events import assets as events
 from ingestion_assets.sources.events import tables as events_tables
 from ingestion_assets.sources.evm import assets as evm
 from ingestion_assets.sources.evm import tables as evm_tables
+from ingestion_assets.sources.gomafia import assets as gomafia
+from ingestion_assets.sources.gomafia import tables as gomafia_tables
 from ingestion_assets.sources.statements import assets as statements
 from ingestion_assets.sources.statements import tables as statement_tables
 from ingestion_assets.sources.transfers import assets as transfers
 from ingestion_assets.sources.transfers import tables as transfer_tables
 
-TABLES = (evm_tables.metadata, events_tables.metadata, statement_tables.metadata, transfer_tables.metadata)
+TABLES = (
+    evm_tables.metadata,
+    events_tables.metadata,
+    gomafia_tables.metadata,
+    statement_tables.metadata,
+    transfer_tables.metadata,
+)
 
 
 def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Definitions:
@@ -45,6 +53,8 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
         ours.append(events.definitions(feeds, settings))
     if sources.statements is not None:
         ours.append(statements.definitions(sources.statements, settings))
+    if sources.gomafia is not None:
+        ours.append(gomafia.definitions(sources.gomafia, settings))
     everywhere = dg.Definitions(
         jobs=[jobs.replay_dead_letters, jobs.tidy],
         schedules=[

@@ -30,6 +30,7 @@ from ingestion_assets.engine.stream import (
     Done,
     Raised,
     Rejected,
+    Reopens,
     Settled,
     Stream,
     Tally,
@@ -240,10 +241,12 @@ class StreamWriter:
 
     def _commit(self, connection: Connection, batch: Batch, turn: Turn | None) -> Tally:
         keys = batch.keys or self._keys
-        if batch.requires or batch.removes:
+        if batch.requires or batch.removes or batch.reopens:
             if turn is not None:
                 turn()
-            _see_to(connection, keys, batch)
+            stale = _see_to(connection, keys, batch)
+        else:
+            stale = []
         is_outdone = False
         with connection.transaction() as part:
             tally = self._store_part(connection, batch, keys, turn)
@@ -251,6 +254,8 @@ class StreamWriter:
                 # Somebody else has shown since that it is whole, on better evidence: nothing can be missing there.
                 is_outdone = True
                 raise psycopg.Rollback(part)
+        for reopened, before in zip(batch.reopens, stale, strict=True):
+            marks.reopen(connection, reopened.key, before | _positions(connection, reopened))
         return Tally(batch.fetched, duplicate=batch.fetched, batches=1) if is_outdone else tally
 
     def _store_part(
@@ -335,8 +340,19 @@ def _execute(connection: Connection, statement: sa.Executable) -> psycopg.Cursor
     return connection.execute(str(compiled), compiled.params)
 
 
-def _see_to(connection: Connection, keys: tuple[str, ...], batch: Batch) -> None:
-    """See that what a batch requires is so, and remove what is no longer true."""
+def _positions(connection: Connection, reopens: Reopens) -> set[int]:
+    return {int(position) for (position,) in _execute(connection, reopens.positions).fetchall()}
+
+
+def _see_to(connection: Connection, keys: tuple[str, ...], batch: Batch) -> list[set[int]]:
+    """See that what a batch requires is so, and remove what is no longer true.
+
+    Returns:
+        What `reopens` of the batch has found before that.
+    """
+    if batch.reopens:  # all locks at once, so that two commits cannot block each other
+        marks.lock(connection, [*keys, *(reopened.key for reopened in batch.reopens)])
+    stale = [_positions(connection, reopened) for reopened in batch.reopens]
     for query in batch.requires:
         if _execute(connection, query.with_for_update(read=True)).fetchone() is None:
             raise Transient(
@@ -344,3 +360,4 @@ def _see_to(connection: Connection, keys: tuple[str, ...], batch: Batch) -> None
             )
     for statement in batch.removes:
         _execute(connection, statement)
+    return stale

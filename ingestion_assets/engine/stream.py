@@ -115,6 +115,24 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Newest:
+    """Of two rows with one primary key, the one of the later reading stays. For entities that change at their source.
+
+    Args:
+        by: the columns that say of which reading a row is; what is more, compared in this order, is later.
+        since: the column that tells since which reading the row says what it says: where `digest` is equal in both rows, it
+            keeps its older value.
+        digest: the column that holds a hash of what the row says.
+        partial: columns that not every provider knows: NULL does not take the place of a value there.
+    """
+
+    by: tuple[str, ...]
+    since: str
+    digest: str
+    partial: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Rows of one table as one block of Postgres COPY text.
 
@@ -122,13 +140,28 @@ class Rows:
     definition; `engine.rows` makes it. The store sends it to Postgres as it is.
 
     Of two rows with one primary key the one that is stored first stays; with `least`, the name of a column, the one that
-    has less there, so that the order of reading leaves no trace. A block holds each key once.
+    has less there, so that the order of reading leaves no trace; with `newest` the one of the later reading. A block holds
+    each key once.
     """
 
     table: sa.Table
     lines: bytes
     count: int
     least: str | None = None
+    newest: Newest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reopens:
+    """Positions of another stream that have to be read again, because of what this batch brings.
+
+    Args:
+        key: of the other stream.
+        positions: a query for them; asked before the batch removes rows, and again after it has stored its own.
+    """
+
+    key: str
+    positions: sa.Select[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +170,8 @@ class Batch:
 
     `keys` are those of the stream's keys that the mark is true of; none named: all of them. `removes` deletes
     rows that are no longer true, before the new ones go in. Each query of `requires` must find a row, or the batch
-    was read of something that is not true any more, and is not committed.
+    was read of something that is not true any more, and is not committed. `reopens` takes positions of other streams out
+    of their coverage.
     """
 
     mark: Mark
@@ -146,6 +180,7 @@ class Batch:
     keys: tuple[str, ...] = ()
     removes: tuple[sa.Delete, ...] = ()
     requires: tuple[sa.Select[Any], ...] = ()
+    reopens: tuple[Reopens, ...] = ()
 
     @property
     def fetched(self) -> int:

@@ -98,20 +98,20 @@ def ingest(
     required_resource_keys: set[str],
     description: str,
     retry_policy: dg.RetryPolicy = RETRY,
-    after: Sequence[dg.AssetKey] = (),
+    after: Sequence[dg.AssetKey | dg.AssetDep] = (),
 ) -> Callable[[Callable[[dg.AssetExecutionContext], Ingestion]], dg.AssetsDefinition]:
     """Make an asset of a function that returns an `Ingestion`.
 
     Args:
         key: `evm/transactions`.
         table: where its rows go; its columns are shown in the UI.
-        time_column: the column that says which day a row belongs to.
+        time_column: the column that says which day, year or range of ids a row belongs to.
         partitions_def: its partitions.
         group_name: the source family.
         required_resource_keys: what the function reads from `context.resources`.
         description: Markdown, for the UI.
         retry_policy: attempts inside a run, for what is Transient.
-        after: assets whose tables it is made from.
+        after: assets whose rows it is made from, or that have to be read before.
     """
     with warnings.catch_warnings():
         warnings.simplefilter(

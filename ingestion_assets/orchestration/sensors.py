@@ -193,6 +193,58 @@ def arrivals(
     return look
 
 
+def in_order(
+    *,
+    name: str,
+    subject: str,
+    assets: Sequence[dg.AssetKey],
+    pending: Callable[[dg.SensorEvaluationContext], Iterable[tuple[dg.AssetKey, Sequence[str]]]],
+    required_resource_keys: set[str],
+    interval: int,
+    status: dg.DefaultSensorStatus,
+) -> dg.SensorDefinition:
+    """A sensor for assets that need one another: it asks for the first that has something to read, one run at a time.
+
+    One whose last runs failed rests, and the next in order has its turn.
+
+    Args:
+        name: of the sensor.
+        subject: what they are together.
+        assets: in their order.
+        pending: those that have something to read, in order, each with its partitions in the order of their definition.
+        required_resource_keys: what `pending` reads from `context.resources`.
+        interval: least seconds between two looks.
+        status: whether it is switched on when first seen.
+    """
+
+    @dg.sensor(
+        name=name,
+        asset_selection=dg.AssetSelection.assets(*assets),
+        minimum_interval_seconds=interval,
+        default_status=status,
+        required_resource_keys=required_resource_keys,
+        description=f"Reads what is new of {subject}, asset after asset, and goes on with what a run has left.",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        for run in unfinished(context.instance, assets):
+            return dg.SkipReason(f"run {run.run_id[:8]} already works on {subject}")
+        failing: list[str] = []
+        for asset, keys in pending(context):
+            called = asset.to_user_string()
+            if rest_until(context.instance, called, interval) > datetime.now(UTC):
+                failing.append(called)
+                continue
+            where = {RANGE_START: keys[0], RANGE_END: keys[-1]} if len(keys) > 1 else {PARTITION: keys[0]}
+            return dg.SensorResult(
+                run_requests=[dg.RunRequest(asset_selection=[asset], tags={SYNC: called, **where})]
+            )
+        if failing:
+            return dg.SkipReason(f"the last syncs of {', '.join(failing)} failed: see their runs; they rest")
+        return dg.SkipReason(f"{subject} is caught up")
+
+    return look
+
+
 def initial_status(*, automate: bool) -> dg.DefaultSensorStatus:
     """What a sensor begins as."""
     return dg.DefaultSensorStatus.RUNNING if automate else dg.DefaultSensorStatus.STOPPED
