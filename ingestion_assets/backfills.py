@@ -25,9 +25,12 @@ from ingestion_assets.sources.gomafia.phases import PHASES
 from ingestion_assets.sources.statements.assets import ACCOUNTS, open_inbox, span_of
 from ingestion_assets.sources.statements.inbox import Look
 from ingestion_assets.sources.statements.registry import STREAM, Registry
+from ingestion_assets.sources.transfers.merging import STORE as MERGED
+from ingestion_assets.sources.transfers.streams import TOTALS
 
 EVM = tuple(f"evm/{kind.name}" for kind in EVERY_KIND)
-ASSETS = (*EVM, WHOLE, BY_DAY)
+TRANSFERS = (MERGED, TOTALS)
+ASSETS = (*EVM, *TRANSFERS, WHOLE, BY_DAY)
 STATEMENTS = (STREAM,)
 GOMAFIA = tuple(phase.asset for phase in PHASES)
 
@@ -72,10 +75,11 @@ def select(
     Raises:
         Misconfigured: there is no such asset, or no day in the span, or no feed is read like this.
     """
-    chosen = EVM if asset in ("evm/*", "evm") else tuple(name for name in ASSETS if name == asset)
+    families = {"evm": EVM, "transfers": TRANSFERS}
+    chosen = families.get(asset.removesuffix("/*"), tuple(name for name in ASSETS if name == asset))
     if not chosen:
         raise Misconfigured(
-            f"there is no asset {asset!r}; there are {', '.join((*ASSETS, *STATEMENTS, *GOMAFIA))}, evm/*, statements/* and gomafia/*"
+            f"there is no asset {asset!r}; there are {', '.join((*ASSETS, *STATEMENTS, *GOMAFIA))}, evm/*, transfers/*, statements/* and gomafia/*"
         )
     sources = settings.sources()
     if WHOLE in chosen:

@@ -42,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
         atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that at the end no worker waits for another."""
+    last = ("engine/", "sandbox/", "sources/")
+    items.sort(key=lambda item: ("acceptance/" not in item.nodeid, any(part in item.nodeid for part in last)))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> str:
     """The url of a Postgres server with a migrated template database, shared by all pytest workers."""

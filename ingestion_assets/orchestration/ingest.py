@@ -98,7 +98,7 @@ def ingest(
     required_resource_keys: set[str],
     description: str,
     retry_policy: dg.RetryPolicy = RETRY,
-    after: Iterable[dg.AssetDep] = (),
+    after: Sequence[dg.AssetKey | dg.AssetDep] = (),
 ) -> Callable[[Callable[[dg.AssetExecutionContext], Ingestion]], dg.AssetsDefinition]:
     """Make an asset of a function that returns an `Ingestion`.
 
@@ -111,7 +111,7 @@ def ingest(
         required_resource_keys: what the function reads from `context.resources`.
         description: Markdown, for the UI.
         retry_policy: attempts inside a run, for what is Transient.
-        after: the assets that have to be read before.
+        after: assets whose rows it is made from, or that have to be read before.
     """
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -120,6 +120,7 @@ def ingest(
         decorate = dg.asset(
             key=key.split("/"),
             io_manager_key=STORE,
+            deps=list(after),
             partitions_def=partitions_def,
             backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=MAX_PARTITIONS_PER_RUN),
             retry_policy=retry_policy,
@@ -127,7 +128,6 @@ def ingest(
             kinds={"postgres"},
             required_resource_keys=required_resource_keys,
             description=description,
-            deps=list(after),
             metadata={
                 "dagster/table_name": table.fullname,
                 "dagster/column_schema": column_schema(table),

@@ -21,7 +21,7 @@ from ingestion_assets.sources.events.streams import BY_DAY, WHOLE
 from ingestion_assets.sources.events.tables import events
 
 RESOURCE, LOOKING = "events", "events_looking"  # resource keys
-WRITERS = 2  # each fills a core of Postgres
+WRITERS = 3  # two fill the cores of a small Postgres, while the third waits for its turn
 
 
 def definitions(configs: Mapping[str, FeedConfig], environment: Environment) -> dg.Definitions:
