@@ -15,7 +15,7 @@ from ingestion_assets.sources.events import tables as events_tables
 from ingestion_assets.sources.evm import assets as evm
 from ingestion_assets.sources.evm import tables as evm_tables
 from ingestion_assets.sources.statements import assets as statements
-from ingestion_assets.sources.statements import tables as statement_tables
+from ingestion_assets.sources.statements import derived_tables as statement_tables
 
 
 def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Definitions:

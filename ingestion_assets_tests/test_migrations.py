@@ -8,7 +8,7 @@ from ingestion_assets import migrations
 from ingestion_assets.engine import database, schema
 from ingestion_assets.sources.events import tables as events
 from ingestion_assets.sources.evm import tables as evm
-from ingestion_assets.sources.statements import tables as statements
+from ingestion_assets.sources.statements import derived_tables as statements
 
 
 def known():
