@@ -7,6 +7,7 @@ legs of a trade or of a split: a group of them is never cut, neither by a chunk 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import localcontext
 
 import msgspec
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ from ingestion_assets.sources.statements.changes import Followed
 from ingestion_assets.sources.statements.derived_tables import movements
 from ingestion_assets.sources.statements.movement_rows import row
 from ingestion_assets.sources.statements.movements import BOOKINGS
-from ingestion_assets.sources.statements.movements.movement import APART, Movement, Stored, Unknown
+from ingestion_assets.sources.statements.movements.movement import APART, EXACT, Movement, Stored, Unknown
 from ingestion_assets.sources.statements.registry import STREAM as LINES
 
 STREAM = "statements/movements"
@@ -170,12 +171,13 @@ class AccountMovements:
         account = rows.text(self.account)
         lines: list[bytes] = []
         unknown: list[Unknown] = []
-        for group in groups:
-            for found in booked(group):
-                if isinstance(found, Unknown):
-                    unknown.append(found)
-                else:
-                    lines.append(row(account, found))
+        with localcontext(EXACT):
+            for group in groups:
+                for found in booked(group):
+                    if isinstance(found, Unknown):
+                        unknown.append(found)
+                    else:
+                        lines.append(row(account, found))
         removes = sa.delete(movements).where(
             movements.c.account == self.account,
             movements.c.line_at >= time_of(lo),

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from ingestion_assets.sources.statements.movements.coins import Leg, changed, coin_asset, is_money
+from ingestion_assets.sources.statements.movements.coins import Leg, changed, coin_asset, is_money, traded
 from ingestion_assets.sources.statements.movements.movement import (
     CLOSING,
     IN,
     OPENING,
     OUT,
+    ZERO,
     Movement,
     Stored,
     Unknown,
@@ -80,16 +81,22 @@ def _converted(line: Stored, currency: str) -> Iterator[Movement]:
     found = _CONVERTED.search(line.text("notes"))
     if not found:
         raise ValueError(f"it does not say what was converted to what: {line.text('notes')[:80]!r}")
+    if is_money(found[2]) or is_money(found[4]):
+        yield from traded(
+            [Leg(line, found[2], -_amount(found[1])), Leg(line, found[4], _amount(found[3]), 1)], line.id
+        )
+        return
     value = abs(line.number("subtotal"))
     for part, (amount, coin, sign) in enumerate(((found[1], found[2], -1), (found[3], found[4], 1))):
-        number = sign * Decimal(amount.replace(",", ""))
-        if is_money(coin):
-            yield Movement(line, "trade", currency=coin, amount=number, part=part, pair=line.id)
-        else:
-            yield Movement(
-                line, "trade", coin_asset(coin), number, currency=currency or None, amount=-sign * value if currency else Decimal(0),
-                step=CLOSING if sign < 0 else OPENING, part=part, pair=line.id, description=line.payload.get("notes"),
-            )  # fmt: skip
+        yield Movement(
+            line, "trade", coin_asset(coin), sign * _amount(amount), currency=currency or None,
+            amount=-sign * value if currency else ZERO, step=CLOSING if sign < 0 else OPENING, part=part, pair=line.id,
+            description=line.payload.get("notes"),
+        )  # fmt: skip
+
+
+def _amount(written: str) -> Decimal:
+    return Decimal(written.replace(",", "").rstrip("."))
 
 
 def _renamed(found: Sequence[Movement]) -> Iterator[Movement]:

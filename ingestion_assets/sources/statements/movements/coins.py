@@ -40,8 +40,9 @@ def is_money(coin: str) -> bool:
 
 @lru_cache(maxsize=4_096)
 def coin_asset(coin: str) -> Asset:
-    """A coin as a position."""
-    return Asset("coin", coin, coin, coin)
+    """A coin as a position; ETH.S, which is staked, is a position of ETH."""
+    bare = coin.partition(".")[0]
+    return Asset("coin", coin, bare, bare)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ change what the account holds. One file in this folder for each family of dialec
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 from functools import lru_cache
 from typing import Protocol
 
 ZERO = Decimal(0)
+EXACT = Context(prec=300)  # in which sums are made: no sum of what a line may hold is ever rounded
 
 KINDS = (
     "trade", "fx_trade", "assignment", "exercise", "delivery", "expiration", "acat", "split", "reverse_split", "merger",
