@@ -110,13 +110,15 @@ class Rows:
     definition; `engine.rows` makes it. The store sends it to Postgres as it is.
 
     Of two rows with one primary key the one that is stored first stays; with `least`, the name of a column, the one that
-    has less there, so that the order of reading leaves no trace. A block holds each key once.
+    has less there, so that the order of reading leaves no trace. A block holds each key once. What `counts` are the
+    records themselves, and not what is noted beside them.
     """
 
     table: sa.Table
     lines: bytes
     count: int
     least: str | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Batch:
     @property
     def fetched(self) -> int:
         """Records that the source gave for this batch, good and bad."""
-        return sum(rows.count for rows in self.rows) + len(self.rejected)
+        return sum(rows.count for rows in self.rows if rows.counts) + len(self.rejected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,8 +187,8 @@ class _State:
         if before is not None:
             self._end(before, tickers, brokers)
         return (
-            _rows(lots, [(account, *_lot(lot)) for lot in changed.values()], least="closed"),
-            _rows(closings, [(account, *_closing(one)) for one in taken]),
+            _rows(lots, [(account, *_lot(lot)) for lot in changed.values()], least="closed", counts=False),
+            _rows(closings, [(account, *_closing(one)) for one in taken], counts=False),
             _rows(ticker_snapshots, tickers),
             _rows(broker_snapshots, brokers),
         )
@@ -273,8 +273,10 @@ def _closing(one: Closing) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _rows(table: sa.Table, records: Sequence[Sequence[object]], *, least: str | None = None) -> Rows:
-    return Rows(table, rows.lines(records), len(records), least)
+def _rows(
+    table: sa.Table, records: Sequence[Sequence[object]], *, least: str | None = None, counts: bool = True
+) -> Rows:
+    return Rows(table, rows.lines(records), len(records), least, counts)
 
 
 _SUMS_OF_TICKER = (

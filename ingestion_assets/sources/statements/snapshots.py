@@ -144,7 +144,7 @@ class Book:
     def _cash(self, one: Moved, effect: Effect, currency: str) -> None:
         account = self.account(currency)
         of = self.ticker(one.ticker, currency) if one.ticker else Ticker()
-        account.movement_counter += 1
+        account.movement_counter += one.kind != "strike_adjustment"  # the contracts are those that were counted
         account.cash += one.cash
         account.realized_gains += effect.realized
         account.unmatched += effect.unmatched

@@ -8,11 +8,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import msgspec
+import sqlalchemy as sa
 
 from ingestion_assets.engine import rows
 from ingestion_assets.engine.coverage import Range, Ranges, difference
 from ingestion_assets.engine.stream import Batch, Covered, Done, Evidence, Rejected, Rows
 from ingestion_assets.sources.statements import files
+from ingestion_assets.sources.statements.derived_tables import chunks
 from ingestion_assets.sources.statements.dialects import named
 from ingestion_assets.sources.statements.files import MEMBER
 from ingestion_assets.sources.statements.identity import Ordinals
@@ -148,7 +150,10 @@ class _Chunk:
         self._evidence = Evidence("stated", stream.file.dialect)
         self._rows_of = _Rows(stream)
         self._gaps: list[Range] = list(gaps)
+        self._file = stream.file
         self._rows: list[bytes] = []
+        self._ids: list[str] = []
+        self._times: tuple[datetime, datetime] | None = None  # of the earliest and the latest line
         self._rejected: list[Rejected] = []
         self._size = 0
 
@@ -166,6 +171,11 @@ class _Chunk:
             self._rejected.append(Rejected(record.raw.encode(), reason, record.position))
         else:
             self._rows.append(self._rows_of.row(record, *numbered))
+            self._ids.append(numbered[1])
+            if self._times is None:
+                self._times = record.at, record.at
+            elif not self._times[0] <= record.at <= self._times[1]:
+                self._times = min(self._times[0], record.at), max(self._times[1], record.at)
 
     def up_to(self, position: int) -> Iterator[Batch]:
         """What is whole when the next line is at this position: gaps that end before it, and full chunks."""
@@ -184,6 +194,35 @@ class _Chunk:
         if hi < end:
             self._gaps.insert(0, (hi + 1, end))
         found = Rows(lines, b"".join(self._rows), len(self._rows), least="file")
-        batch = Batch(Covered(lo, hi, self._evidence), (found,), tuple(self._rejected))
-        self._rows, self._rejected, self._size = [], [], 0
+        batch = Batch(
+            Covered(lo, hi, self._evidence),
+            (found, self._held(lo, hi)),
+            tuple(self._rejected),
+            removes=(self._read_before(lo, hi),),
+        )
+        self._rows, self._rejected, self._size, self._ids, self._times = [], [], 0, [], None
         return batch
+
+    def _held(self, lo: int, hi: int) -> Rows:
+        """Which lines the file holds here, whichever file's row of them stays."""
+        if self._times is None:
+            return Rows(chunks, b"", 0, counts=False)
+        first, last = self._times
+        return Rows(
+            chunks,
+            b"%b\t%b\t%d\t%d\t%b\t%b\t{%b}\n" % (
+                rows.text(self._file.account), self._file.hash.encode(), lo, hi, moment(first).encode(),
+                moment(last).encode(), ",".join(self._ids).encode(),
+            ),
+            1,
+            counts=False,
+        )  # fmt: skip
+
+    def _read_before(self, lo: int, hi: int) -> sa.Delete:
+        """What an earlier reading of these lines has said of them."""
+        return sa.delete(chunks).where(
+            chunks.c.account == self._file.account,
+            chunks.c.file == self._file.hash,
+            chunks.c.lo >= lo,
+            chunks.c.hi <= hi,
+        )

@@ -33,6 +33,7 @@ BASE = ("Base Currency", "Basiswährung", "Базовая валюта")
 RATES = "Mark-to-Market Performance Summary"  # of those sections that tell rates, the one above the trades
 KINDS = frozenset({HEADER, "Data", "SubTotal", "Total", "Notes"})
 
+_TO = r" [-–—] "
 _YEAR = re.compile(r"\d{4}")
 _DAY = re.compile(r"\b\d{1,2}\b")
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -44,7 +45,19 @@ def last_day(period: str) -> date:
     Raises:
         ValueError: there is no date in it.
     """
-    end = re.split(r" [-–—] ", period.strip())[-1]
+    return _day_in(re.split(_TO, period.strip())[-1])
+
+
+def first_day(period: str) -> date:
+    """The first day of a statement's period.
+
+    Raises:
+        ValueError: there is no date in it.
+    """
+    return _day_in(re.split(_TO, period.strip())[0])
+
+
+def _day_in(end: str) -> date:
     month = next(
         (MONTHS[word[:3].lower()] for word in _WORD.findall(end) if word[:3].lower() in MONTHS), None
     )
@@ -219,7 +232,7 @@ def _name(cell: str, number_of_column: int) -> str:
 
 
 def _is_of_a_day(period: str) -> bool:
-    return len(re.split(r" [-–—] ", period.strip())) == 1
+    return len(re.split(_TO, period.strip())) == 1
 
 
 def _is_total(cell: str) -> bool:

@@ -164,7 +164,7 @@ def shared(total: Decimal, number: int) -> tuple[Decimal, ...]:
     if not total:
         return (ZERO,) * number
     unit = Decimal(1).scaleb(min(-4, int(total.as_tuple().exponent)))
-    each = (total / number).quantize(unit, ROUND_DOWN)
+    each = (total / number).quantize(unit, ROUND_DOWN).normalize()
     return (*(each,) * (number - 1), total - each * (number - 1))
 
 
