@@ -21,13 +21,13 @@ from ingestion_assets.orchestration.sensors import RANGE_END, RANGE_START
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.events.streams import BY_DAY, WHOLE
 from ingestion_assets.sources.evm.records import EVERY_KIND
-from ingestion_assets.sources.statements.assets import ACCOUNTS, open_inbox, span_of
+from ingestion_assets.sources.statements.assets import ACCOUNTS, EVERY, open_inbox, span_of
 from ingestion_assets.sources.statements.inbox import Look
-from ingestion_assets.sources.statements.registry import STREAM, Registry
+from ingestion_assets.sources.statements.registry import Registry
 
 EVM = tuple(f"evm/{kind.name}" for kind in EVERY_KIND)
 ASSETS = (*EVM, WHOLE, BY_DAY)
-STATEMENTS = (STREAM,)
+STATEMENTS = tuple("/".join(asset.path) for asset in EVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ def is_of_statements(asset: str) -> bool:
 
 
 def select_statements(
-    settings: Settings, store: Store, account: str | None, first: date | None, last: date | None
+    settings: Settings, store: Store, asset: str, account: str | None, first: date | None, last: date | None
 ) -> tuple[Selection, Look]:
-    """What a person means by an account or all, and a span of days, after a look into the inbox.
+    """What a person means by one asset of statements or all, by an account or all, and a span of days, after a look into the inbox.
 
     Returns:
         The selection, and what the look has found.
@@ -128,7 +128,8 @@ def select_statements(
         raise Misconfigured(f"there is nothing to read: {said}")
     with _instance(settings) as instance:
         instance.add_dynamic_partitions(ACCOUNTS, sorted(weeks))
-    return Selection(STATEMENTS, weeks, partitions.ACCOUNT_WEEKS), look
+    chosen = (asset,) if asset in STATEMENTS else STATEMENTS
+    return Selection(chosen, weeks, partitions.ACCOUNT_WEEKS), look
 
 
 def run_here(settings: Settings, selection: Selection, console: Console) -> dict[str, Any]:
