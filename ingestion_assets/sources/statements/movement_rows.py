@@ -16,7 +16,7 @@ def row(account: bytes, movement: Movement) -> bytes:
         account: as COPY text.
         movement: of at most one contract.
     """
-    line, amount, commission, fee = movement.line, movement.amount, movement.commission, movement.fee
+    line = movement.line
     return (
         b"\t".join(
             (
@@ -30,10 +30,10 @@ def row(account: bytes, movement: Movement) -> bytes:
                 number(movement.quantity),
                 number(movement.price),
                 _text(movement.currency),
-                number(amount),
-                number(commission),
-                number(fee),
-                number(amount + commission + fee),
+                number(movement.amount),
+                number(movement.commission),
+                number(movement.fee),
+                number(movement.cash),
                 rows.text(movement.pair),
                 rows.text(movement.description),
                 _time(line.at),

@@ -27,6 +27,9 @@ FIAT = frozenset(
 )
 STABLE = frozenset("USDT USDC BUSD FDUSD TUSD DAI PYUSD USDP GUSD EURT EURC USD1 UST USTC".split())
 
+# What Kraken calls some of the older ones.
+LEGACY = {f"X{coin}": coin for coin in ("ETH", "XBT", "LTC", "XRP", "XLM", "ZEC", "ETC", "REP", "MLN", "XMR", "XDG")}
+
 _WRAPPED = re.compile(r"(?:LD)?([A-Z0-9]+?)(?:\.[A-Z])?")  # LDBUSD lies in savings, USDC.M is staked
 
 
@@ -42,17 +45,19 @@ def is_money(coin: str) -> bool:
 def coin_asset(coin: str) -> Asset:
     """A coin as a position; ETH.S, which is staked, is a position of ETH."""
     bare = coin.partition(".")[0]
+    bare = LEGACY.get(bare, bare)
     return Asset("coin", coin, bare, bare)
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """So much of a coin more, or less."""
+    """So much of a coin more, or less; and what was paid beside it, if it is money."""
 
     line: Stored
     coin: str
     amount: Decimal
     part: int = 0
+    fee: Decimal = ZERO
 
 
 def changed(leg: Leg, kind: str, *, fee: Decimal = ZERO, description: str | None = None) -> Iterator[Movement]:
@@ -97,8 +102,8 @@ def traded(legs: Sequence[Leg], pair: str, *, kind: str = "trade") -> Iterator[M
         if is_money(leg.coin):
             what = kind if coins else "fx_trade"
             yield Movement(
-                leg.line, what, currency=leg.coin, amount=leg.amount, pair=pair, at=at, step=MONEY, part=leg.part
-            )
+                leg.line, what, currency=leg.coin, amount=leg.amount, fee=leg.fee, pair=pair, at=at, step=MONEY, part=leg.part
+            )  # fmt: skip
         elif len(coins) == 1:
             yield Movement(
                 leg.line, kind, coin_asset(leg.coin), leg.amount, pair=pair, at=at, part=leg.part,

@@ -6,8 +6,8 @@ https://support.kraken.com/hc/en-us/articles/360001169383
 
 from collections.abc import Iterator, Sequence
 
-from ingestion_assets.sources.statements.movements.coins import Leg, changed, paid, traded
-from ingestion_assets.sources.statements.movements.movement import Movement, Stored, Unknown
+from ingestion_assets.sources.statements.movements.coins import Leg, changed, is_money, paid, traded
+from ingestion_assets.sources.statements.movements.movement import ZERO, Movement, Stored, Unknown
 
 TRADES = frozenset({"trade", "spend", "receive", "conversion", "margin", "settled", "rollover", "sale"})
 KINDS = {
@@ -42,7 +42,12 @@ class Kraken:
             except ValueError as error:
                 yield Unknown(line, str(error))
         for refid, legs in trades.items():
-            yield from traded([Leg(leg, leg.text("asset"), leg.number("amount")) for leg in legs], refid)
+            yield from traded([_leg(leg) for leg in legs], refid)
             for leg in legs:
-                if leg.number("fee"):
+                if leg.number("fee") and not is_money(leg.text("asset")):
                     yield from paid(leg, leg.text("asset"), -leg.number("fee"), part=1)
+
+
+def _leg(line: Stored) -> Leg:
+    coin = line.text("asset")
+    return Leg(line, coin, line.number("amount"), fee=-line.number("fee") if is_money(coin) else ZERO)

@@ -7,8 +7,8 @@ https://www.kucoin.com/support/900005034986
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from ingestion_assets.sources.statements.movements.coins import Leg, changed, paid, traded
-from ingestion_assets.sources.statements.movements.movement import Movement, Stored, Unknown
+from ingestion_assets.sources.statements.movements.coins import Leg, changed, is_money, paid, traded
+from ingestion_assets.sources.statements.movements.movement import ZERO, Movement, Stored, Unknown
 
 DONE = frozenset({"success", "deal", "done", "successful", "completed", ""})
 OUTGOING = frozenset({"withdrawal", "out", "withdraw"})
@@ -61,10 +61,11 @@ def _movements(line: Stored) -> Iterator[Movement]:
             raise ValueError(f"nobody knows the side {line.text('side')!r} of {line.text('symbol')!r}")
         if not line.number("amount"):
             return  # an order of which nothing was filled
-        yield from traded(
-            [Leg(line, base, sign * line.number("amount")), Leg(line, quote, -sign * line.number("volume"), 1)], line.id
-        )
-        if line.number("fee"):
+        is_beside = line.text("fee_currency") == quote and is_money(quote)
+        fee = -line.number("fee") if is_beside else ZERO
+        money = Leg(line, quote, -sign * line.number("volume"), 1, fee)
+        yield from traded([Leg(line, base, sign * line.number("amount")), money], line.id)
+        if line.number("fee") and not is_beside:
             yield from paid(line, line.text("fee_currency"), -line.number("fee"), part=2)
     elif line.section == "Convert":
         yield from traded([Leg(line, *_sum(line, "sell", -1)), Leg(line, *_sum(line, "buy", 1), 1)], line.id)

@@ -135,6 +135,11 @@ class Movement:
     description: str | None = None
     part: int = 0
 
+    @property
+    def cash(self) -> Decimal:
+        """By how much the cash changes."""
+        return self.amount + self.commission + self.fee
+
     def by_contract(self) -> Iterator["Movement"]:
         """One movement for each contract, if it is of options; their sum is this one."""
         count = abs(self.quantity)
