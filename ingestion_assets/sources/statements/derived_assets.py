@@ -157,8 +157,8 @@ def _snapshots_within(context: dg.OpExecutionContext) -> list[Stream]:
 
 def missing(store: Store, stream: AccountMovements | AccountSnapshots) -> Ranges:
     """What is wanted of an account and not derived, or not any more."""
+    wanted = stream.wanted()  # takes back what changed, before it is asked what is covered
     covered = store.covered(stream.keys)
-    wanted = stream.wanted()
     return union(gap for key in stream.keys for gap in difference(wanted, covered.get(key, ())))
 
 

@@ -11,7 +11,6 @@ from datetime import date, timedelta
 from decimal import localcontext
 
 import sqlalchemy as sa
-from psycopg.rows import class_row
 
 from ingestion_assets.engine import marks, rows
 from ingestion_assets.engine.coverage import Ranges, difference, intersection
@@ -114,7 +113,7 @@ class AccountSnapshots:
 
     def _moved(self, first: date, last: date) -> Iterator[tuple[Moved, int]]:
         at: object = midnight(first)
-        after: tuple[object, ...] = ("", -1, "00000000-0000-0000-0000-000000000000")
+        after: Sequence[object] = ("", -1, "00000000-0000-0000-0000-000000000000")
         while True:
             number = self.movements.number()
             asked = {
@@ -122,13 +121,13 @@ class AccountSnapshots:
                 "rank": after[0], "step": after[1], "id": after[2],
             }  # fmt: skip
             page = self.store.transaction(
-                lambda c, asked=asked: c.cursor(row_factory=class_row(Moved)).execute(_MOVED, asked).fetchall()  # type: ignore[misc]
+                lambda c, asked=asked: c.execute(_MOVED, asked).fetchall()  # type: ignore[misc]
             )
-            for moved in page:
-                yield moved, number
+            for row in page:
+                yield Moved._make(row), number
             if len(page) < PAGE:
                 return
-            at, after = page[-1].at, (page[-1].rank, page[-1].step, page[-1].id)
+            at, *after = page[-1][:4]
 
     def _batch(self, state: "_State", lo: date, hi: date, moved: Sequence[Moved], since: int) -> Batch:
         with localcontext(EXACT):

@@ -88,10 +88,11 @@ class Dropped:
         """Those that have files."""
         return sorted({file.account for file in self.inbox.registry.files()})
 
-    def derived(self, chunk: int = 3):
-        """Movements of all accounts, and their snapshots."""
-        first = drain([AccountMovements(account, self.store, chunk=chunk) for account in self.accounts()], self.store)
-        second = drain([AccountSnapshots(account, self.store, chunk=chunk) for account in self.accounts()], self.store)
+    def derived(self, chunk: int = 3, accounts: Iterable[str] | None = None):
+        """Movements of these accounts, or of all, and their snapshots."""
+        names = list(self.accounts() if accounts is None else accounts)
+        first = drain([AccountMovements(name, self.store, chunk=chunk) for name in names], self.store)
+        second = drain([AccountSnapshots(name, self.store, chunk=chunk) for name in names], self.store)
         return first, second
 
 
