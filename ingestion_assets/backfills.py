@@ -102,7 +102,7 @@ def is_of_statements(asset: str) -> bool:
 
 
 def select_statements(
-    settings: Settings, store: Store, asset: str, account: str | None, first: date | None, last: date | None
+    settings: Settings, store: Store, asset: str, account: str | None, days: tuple[date | None, date | None]
 ) -> tuple[Selection, Look]:
     """What a person means by one asset of statements or all, by an account or all, and a span of days, after a look into the inbox.
 
@@ -120,7 +120,7 @@ def select_statements(
     files = registry.files(account)
     weeks: dict[str, partitions.Span] = {}
     for name in sorted({file.account for file in files}):
-        span = span_of((file for file in files if file.account == name), first, last)
+        span = span_of((file for file in files if file.account == name), *days)
         if span is not None:
             weeks[name] = span
     if not weeks:

@@ -317,7 +317,7 @@ def backfill(
         if backfills.is_of_statements(asset):
             with _store() as (_, store):
                 selection, look = backfills.select_statements(
-                    settings, store, asset, account, _date(first), _date(last)
+                    settings, store, asset, account, (_date(first), _date(last))
                 )
             for said in (*look.rejected, *look.refused):
                 print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup

@@ -127,7 +127,10 @@ def _of_snapshots(context: dg.AssetExecutionContext) -> Ingestion:
     def said() -> dict[str, Any]:
         return {
             "accounts": dg.MetadataValue.json(
-                [{"account": stream.account, "days_missing": size(missing(store, stream))} for stream in streams]
+                [
+                    {"account": stream.account, "days_missing": size(missing(store, stream))}
+                    for stream in streams
+                ]
             )
         }
 
@@ -150,7 +153,9 @@ def _movements_within(context: dg.OpExecutionContext) -> list[Stream]:
 def _snapshots_within(context: dg.OpExecutionContext) -> list[Stream]:
     spans = partitions.spans(context.partition_keys, partitions.ACCOUNT_WEEKS)
     return [
-        AccountSnapshots(account, _store(context), union((ordinal(first), ordinal(last)) for first, last in own))
+        AccountSnapshots(
+            account, _store(context), union((ordinal(first), ordinal(last)) for first, last in own)
+        )
         for account, own in spans.items()
     ]
 
@@ -167,7 +172,9 @@ def lines_behind(stream: AccountMovements) -> int:
     query = "SELECT count(*) FROM raw.statement_lines WHERE account = %s AND at >= %s AND at < %s"
     return sum(
         stream.store.transaction(
-            lambda c, lo=lo, hi=hi: (c.execute(query, [stream.account, time_of(lo), time_of(hi + 1)]).fetchone() or (0,))[0]  # type: ignore[misc]
+            lambda c, lo=lo, hi=hi: (
+                c.execute(query, [stream.account, time_of(lo), time_of(hi + 1)]).fetchone() or (0,)
+            )[0]  # type: ignore[misc]
         )
         for lo, hi in missing(stream.store, stream)
     )
@@ -210,7 +217,7 @@ def _proved() -> dg.AssetChecksDefinition:
         else:
             files = registry.files()
         unread = registry.missing(files)
-        found = [proof for proof in proofs(store, [file for file in files if file.key not in unread])]
+        found = proofs(store, [file for file in files if file.key not in unread])
         wrong = [f"{proof.file}: {said}" for proof in found for said in proof.mismatches()]
         return dg.AssetCheckResult(
             passed=not wrong,

@@ -18,7 +18,9 @@ chunks = sa.Table(
     sa.Column("hi", sa.BigInteger, primary_key=True, comment="and the last"),
     sa.Column("first_at", TIME, nullable=False, comment="time of the earliest line"),
     sa.Column("last_at", TIME, nullable=False, comment="and of the latest"),
-    sa.Column("ids", ARRAY(UUID(as_uuid=True)), nullable=False, comment="of the lines, in the order of the file"),
+    sa.Column(
+        "ids", ARRAY(UUID(as_uuid=True)), nullable=False, comment="of the lines, in the order of the file"
+    ),
     schema="ops",
     comment="Which lines each file holds, whoever stored them first.",
 )

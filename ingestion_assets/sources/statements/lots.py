@@ -16,6 +16,8 @@ from ingestion_assets.sources.statements.movements.movement import IN, MONEY, OU
 NEVER = date.max  # closed: not yet
 UNKNOWN = ""  # currency of what came without money
 GOING = frozenset({"withdrawal", "fee", "acat", "swap"})  # what goes like this is not sold
+EXCHANGING = frozenset({"trade", "fx_trade", *REPLACING})
+SPLITS = frozenset({"split", "reverse_split"})
 DIGITS = Decimal("1e-12")  # to which shares of a cost are rounded; what is left over stays with the last one
 
 
@@ -123,6 +125,44 @@ class _Bag:
         self.currency: str | None = None
 
 
+class _Money:
+    """The money of the trades of one moment whose coins are legs of their own, shared by the coins.
+
+    Args:
+        moment: all movements of it.
+    """
+
+    def __init__(self, moment: Sequence[Moved]) -> None:
+        sums: dict[str, dict[str, Decimal]] = {}
+        self._coins: dict[str, Decimal] = {}  # how many are still to be paid for
+        for one in moment:
+            if not one.pair or one.kind != "trade":
+                continue
+            if one.step == MONEY and one.currency:
+                of = sums.setdefault(one.pair, {})
+                of[one.currency] = of.get(one.currency, ZERO) + one.cash
+            elif one.asset and one.currency is None:
+                self._coins[one.pair] = self._coins.get(one.pair, ZERO) + abs(one.quantity)
+        self._left = {
+            pair: next(iter(of.items()))
+            for pair, of in sums.items()
+            if len(of) == 1 and self._coins.get(pair)
+        }
+
+    def buys(self, one: Moved) -> bool:
+        """Whether it is a leg of such a trade: one currency for one coin."""
+        return one.kind == "trade" and one.pair in self._left
+
+    def paid_for(self, one: Moved) -> Moved:
+        """A coin with its share of the money; the last one has the rest."""
+        assert one.pair is not None  # noqa: S101 - for the type checker
+        currency, left = self._left[one.pair]
+        coins, here = self._coins[one.pair], abs(one.quantity)
+        share = left if here == coins else _part(left, here, coins)
+        self._left[one.pair], self._coins[one.pair] = (currency, left - share), coins - here
+        return one._replace(currency=currency, cash=share, amount=share)
+
+
 class Positions:
     """The open lots of an account.
 
@@ -141,37 +181,22 @@ class Positions:
 
     def apply(self, moment: Sequence[Moved]) -> Iterator[tuple[Moved, Effect]]:
         """All movements of one moment, in their order."""
-        money: dict[str, dict[str, Decimal]] = {}
-        weights: dict[str, Decimal] = {}
-        for one in moment:
-            if one.pair and one.kind == "trade" and one.step == MONEY and one.currency:
-                by_currency = money.setdefault(one.pair, {})
-                by_currency[one.currency] = by_currency.get(one.currency, ZERO) + one.cash
-            elif one.pair and one.kind == "trade" and one.asset and one.currency is None:
-                weights[one.pair] = weights.get(one.pair, ZERO) + abs(one.quantity)
-        valued = {pair: of for pair, of in money.items() if len(of) == 1 and weights.get(pair)}
-        left = {pair: next(iter(of.values())) for pair, of in valued.items()}
+        money = _Money(moment)
         bags: dict[str, _Bag] = {}
         for one in moment:
             effect = Effect()
             if one.asset is None or not one.quantity:
-                is_spent = one.kind == "trade" and one.pair in valued
-                if one.currency and one.kind in ("trade", "fx_trade", *REPLACING) and not is_spent:
+                if one.currency and one.kind in EXCHANGING and not money.buys(one):
                     effect.exchange(one.currency, one.cash)
-            elif one.pair in valued and one.currency is None:
-                ((currency, total),) = valued[one.pair].items()
-                weights[one.pair] -= abs(one.quantity)
-                whole = weights[one.pair] + abs(one.quantity)
-                part = left[one.pair] if not weights[one.pair] else _part(left[one.pair], abs(one.quantity), whole)
-                left[one.pair] -= part
-                self._move(one._replace(currency=currency, cash=part, amount=part), effect)
-            elif one.kind == "transfer" and not one.pair:
-                pass  # to another wallet of the same account: it is still there, at the same cost
+            elif money.buys(one) and one.currency is None:
+                self._move(money.paid_for(one), effect)
             elif one.kind in REPLACING and one.pair:
                 self._replace(one, bags.setdefault(one.pair, _Bag()), effect)
-            elif one.kind in ("split", "reverse_split") and one.step == IN:
+            elif one.kind in SPLITS and one.step == IN:
                 self._scale(one, effect)
-            else:
+            elif (
+                one.kind != "transfer"
+            ):  # to another wallet of the same account: it is still there, at the same cost
                 self._move(one, effect)
             yield one, effect
 
@@ -238,7 +263,14 @@ class Positions:
             yield lot, taken, cost
 
     def _open(
-        self, one: Moved, quantity: Decimal, cost: Decimal, currency: str, effect: Effect, *, rank: str | None = None
+        self,
+        one: Moved,
+        quantity: Decimal,
+        cost: Decimal,
+        currency: str,
+        effect: Effect,
+        *,
+        rank: str | None = None,
     ) -> None:
         assert one.asset is not None  # noqa: S101 - for the type checker
         lot = Lot(

@@ -192,9 +192,7 @@ class AccountMovements:
         )
 
     def _rejected(self, unknown: Sequence[Unknown]) -> tuple[Rejected, ...]:
-        return tuple(
-            Rejected(self._verbatim(one.line), one.reason, second(one.line.at)) for one in unknown
-        )
+        return tuple(Rejected(self._verbatim(one.line), one.reason, second(one.line.at)) for one in unknown)
 
     def _verbatim(self, line: Stored) -> bytes:
         query = "SELECT raw FROM raw.statement_lines WHERE account = %s AND at = %s AND id = %s"

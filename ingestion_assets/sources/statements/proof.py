@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
+from itertools import pairwise
 
 import msgspec
 
@@ -144,9 +145,7 @@ def _chunk(
 
 def _positions(store: Store, account: str, statement: Statement) -> Iterator[Sum]:
     """What the account held at the end of the statement's last day, by all movements that are known."""
-    held = dict(
-        store.transaction(lambda c: c.execute(_HELD, [account, _end_of(statement.last)]).fetchall())
-    )
+    held = dict(store.transaction(lambda c: c.execute(_HELD, [account, _end_of(statement.last)]).fetchall()))
     for symbol, stated in sorted(statement.positions.items()):
         yield Sum("Open Positions", symbol, stated, held.get(symbol, ZERO))
 
@@ -161,7 +160,7 @@ def _chain(own: Iterable[tuple[Proof, Statement]]) -> None:
         ((proof, one) for proof, one in own if one.value_before is not None and one.first and one.last),
         key=lambda pair: (pair[1].first or date.min, pair[1].last or date.min),
     )
-    for (_, before), (proof, after) in zip(ordered, ordered[1:], strict=False):
+    for (_, before), (proof, after) in pairwise(ordered):
         assert before.last is not None  # noqa: S101 - for the type checker
         assert after.first is not None  # noqa: S101
         if 0 < (after.first - before.last).days <= 4:  # noqa: PLR2004 - no statement is made for a weekend

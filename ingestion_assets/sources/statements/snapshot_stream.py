@@ -132,7 +132,9 @@ class AccountSnapshots:
     def _batch(self, state: "_State", lo: date, hi: date, moved: Sequence[Moved], since: int) -> Batch:
         with localcontext(EXACT):
             found = state.days(moved)
-        mine = [table.c.account == self.account for table in (lots, closings, ticker_snapshots, broker_snapshots)]
+        mine = [
+            table.c.account == self.account for table in (lots, closings, ticker_snapshots, broker_snapshots)
+        ]
         removes = (
             sa.delete(lots).where(mine[0], lots.c.opened.between(lo, hi)),
             *state.reopened(),
@@ -206,8 +208,10 @@ class _State:
     def _end(self, day: date, tickers: list[tuple[object, ...]], brokers: list[tuple[object, ...]]) -> None:
         account, book = self._stream.account, self._book
         currencies, names = book.end_of_day()
-        for currency in currencies:
-            brokers.append((account, currency, day, midnight(day), *account_row(book.accounts[currency])))
+        brokers += [
+            (account, currency, day, midnight(day), *account_row(book.accounts[currency]))
+            for currency in currencies
+        ]
         for ticker, currency in names:
             invested = book.accounts[currency].invested if currency in book.accounts else ZERO
             of = book.tickers[ticker, currency]

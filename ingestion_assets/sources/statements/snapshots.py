@@ -118,7 +118,14 @@ class Book:
 
     def _lots(self, effect: Effect) -> None:
         for lot in effect.opened:
-            self._change(lot.ticker, lot.currency, lot.quantity if lot.is_share else ZERO, lot.cost, 1, is_share=lot.is_share)
+            self._change(
+                lot.ticker,
+                lot.currency,
+                lot.quantity if lot.is_share else ZERO,
+                lot.cost,
+                1,
+                is_share=lot.is_share,
+            )
         for closing in effect.closings:
             lot = closing.lot
             if lot is not None:
@@ -144,7 +151,9 @@ class Book:
     def _cash(self, one: Moved, effect: Effect, currency: str) -> None:
         account = self.account(currency)
         of = self.ticker(one.ticker, currency) if one.ticker else Ticker()
-        account.movement_counter += one.kind != "strike_adjustment"  # the contracts are those that were counted
+        account.movement_counter += (
+            one.kind != "strike_adjustment"
+        )  # the contracts are those that were counted
         account.cash += one.cash
         account.realized_gains += effect.realized
         account.unmatched += effect.unmatched

@@ -85,7 +85,9 @@ class _Kraken(_Sums):
             change = line.number("amount") - line.number("fee")
             self.stated[line.text("asset")] += change
             if line.payload.get("balance") is not None:
-                self._balances.setdefault(line.text("asset"), []).append((line.at, change, line.number("balance")))
+                self._balances.setdefault(line.text("asset"), []).append(
+                    (line.at, change, line.number("balance"))
+                )
 
     def sums(self) -> Iterator[Stating]:
         """And the balance goes from the first to the last as the changes say."""
@@ -103,10 +105,6 @@ class _Binance(_Sums):
     def add(self, line: Stored) -> None:
         """Each line is a change."""
         self.stated[line.text("coin")] += line.number("change")
-
-    def sums(self) -> Iterator[Stating]:
-        """What is moved into savings and stays a coin of the account changes nothing."""
-        yield from super().sums()
 
 
 class _Nothing(_Sums):
@@ -157,7 +155,7 @@ class _Activity:
         self._cash: defaultdict[str, dict[str, Decimal]] = defaultdict(dict)
         self._section: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         self._open: tuple[str, str] | None = None  # section and currency whose lines were read last
-        self._since_total: set[tuple[str, str]] = set()
+        self._totalled: set[tuple[str, str]] = set()
         self._told: list[Stating] = []
         self._trades: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         self._nav: dict[str, Decimal] = {}
@@ -168,7 +166,11 @@ class _Activity:
         if name == "Statement" and line.text("Field Name") in ("Period", "Zeitraum", "Период"):
             period = line.text("Field Value")
             self._statement.first, self._statement.last = first_day(period), last_day(period)
-        elif name == "Account Information" and line.text("Field Name") in ("Base Currency", "Basiswährung", "Базовая валюта"):
+        elif name == "Account Information" and line.text("Field Name") in (
+            "Base Currency",
+            "Basiswährung",
+            "Базовая валюта",
+        ):
             self._statement.base = line.text("Field Value")
         elif name == "Cash Report" and kind == "Data" and "Currency Summary" in line.payload:
             self._cash[line.text("Currency")][line.text("Currency Summary")] = line.number("Total")
@@ -193,10 +195,9 @@ class _Activity:
         if line.payload.get("Date") is not None or line.payload.get("Settle Date") is not None:
             self._open = name, currency
             self._section[self._open] += amount
-        elif self._open is not None and self._open[0] == name and self._open not in self._since_total:
-            if currency in ("Total", "Gesamt", "Всего"):  # and not the one in the base currency
-                self._since_total.add(self._open)
-                self._told.append((name, self._open[1], amount, self._section[self._open], CENT))
+        elif currency in TOTAL and self._open and self._open[0] == name and self._open not in self._totalled:
+            self._totalled.add(self._open)
+            self._told.append((name, self._open[1], amount, self._section[self._open], CENT))
 
     def sums(self) -> Iterator[Stating]:
         """Cash reports, by movements and by their own components; totals of sections; the change in value."""
@@ -261,6 +262,7 @@ class _Flex:
         return self._statement
 
 
+TOTAL = ("Total", "Gesamt", "Всего")  # and not the one in the base currency
 STARTING = ("Starting Cash", "Anfangsbarbestand", "Начальная сумма")
 ENDING = ("Ending Cash", "Endbarbestand", "Конечная сумма")
 BOUNDS = ("Starting", "Ending", "Anfang", "End", "Начальн", "Конечн")

@@ -59,10 +59,16 @@ def told(found: Iterable[Movement | Unknown]) -> list[str]:
             pairs.setdefault(one.pair, len(pairs) + 1)
         parts = [f"{one.at or one.line.at:%Y-%m-%dT%H:%M:%S}", one.kind]
         if one.asset:
-            name = one.asset.symbol if one.asset.key == one.asset.symbol else f"{one.asset.symbol} [{one.asset.key}]"
+            name = (
+                one.asset.symbol
+                if one.asset.key == one.asset.symbol
+                else f"{one.asset.symbol} [{one.asset.key}]"
+            )
             parts.append(f"{one.asset.instrument} {name} of {one.asset.ticker}")
             if one.asset.put_call:
-                parts.append(f"{one.asset.put_call} {one.asset.strike:f} {one.asset.expiration} x{one.asset.multiplier:f}")
+                parts.append(
+                    f"{one.asset.put_call} {one.asset.strike:f} {one.asset.expiration} x{one.asset.multiplier:f}"
+                )
         if one.quantity:
             parts.append(f"{one.quantity:+f}")
         if one.currency:

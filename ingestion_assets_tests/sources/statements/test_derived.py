@@ -43,7 +43,9 @@ def test_any_split_into_files_and_runs_any_order_and_any_chunks_leave_the_same_t
     for _ in range(4):
         reset(connection)
         cuts = [*sorted(chance.sample(range(1, len(LINES)), 3)), len(LINES)]
-        parts = [LINES[max(0, lo - chance.randint(0, 3)) : hi] for lo, hi in zip([0, *cuts], cuts, strict=False)]
+        parts = [
+            LINES[max(0, lo - chance.randint(0, 3)) : hi] for lo, hi in zip([0, *cuts], cuts, strict=False)
+        ]
         chance.shuffle(parts)
         for path in (inbox.folder / "a").iterdir():
             path.unlink()
@@ -83,8 +85,6 @@ def test_killed_anywhere_and_run_again_the_tables_are_those_of_one_run(inbox, da
         break
     assert deaths > 3
     assert everything(connection) == whole
-
-
 
 
 def test_what_is_derived_is_not_derived_again(inbox):
@@ -157,10 +157,12 @@ def test_lines_that_somebody_deletes_take_their_movements_with_them(inbox, conne
     connection.execute("DELETE FROM raw.statement_lines WHERE at < '2025-03-04'")
     inbox.derived()
     assert connection.execute("SELECT count(*) FROM core.movements").fetchone() == (1,)
-    assert connection.execute("SELECT day, cash FROM core.broker_snapshots").fetchall() == [(date(2025, 3, 5), Decimal("-100.08"))]
+    assert connection.execute("SELECT day, cash FROM core.broker_snapshots").fetchall() == [
+        (date(2025, 3, 5), Decimal("-100.08"))
+    ]
 
 
-def test_an_unknown_line_is_a_dead_letter_and_can_be_replayed(inbox, connection):
+def test_an_unknown_line_is_a_dead_letter_and_can_be_replayed(inbox):
     """With the line itself, at its second."""
     odd = fill(9).replace("Trade,Buy to Open", "Trade,Wonder")
     inbox.put("a/one.csv", history(fill(8), odd))
@@ -207,9 +209,17 @@ def test_a_file_proves_itself_and_a_mismatch_names_section_and_currency(inbox, c
     ):  # fmt: skip
         assert sections[section].agrees, section
     assert not list(found["ibkr"].mismatches())
-    assert list(found["krak"].mismatches()) == ["amount - fee, ZEUR: stated 658.764, computed 657.764"]  # the unknown line
-    connection.execute("UPDATE core.movements SET amount = amount - 5, cash = cash - 5 WHERE kind = 'dividend'")
-    (wrong,) = [said for proof in proofs(inbox.store, inbox.inbox.registry.files("ibkr")) for said in proof.mismatches()]
+    assert list(found["krak"].mismatches()) == [
+        "amount - fee, ZEUR: stated 658.764, computed 657.764"
+    ]  # the unknown line
+    connection.execute(
+        "UPDATE core.movements SET amount = amount - 5, cash = cash - 5 WHERE kind = 'dividend'"
+    )
+    (wrong,) = [
+        said
+        for proof in proofs(inbox.store, inbox.inbox.registry.files("ibkr"))
+        for said in proof.mismatches()
+    ]
     assert wrong.startswith("Cash Report, USD: stated -743.2, computed -748.2")
 
 
@@ -217,8 +227,12 @@ def test_statements_that_follow_one_another_begin_where_the_last_one_ended(inbox
     """Or the chain of values is told to be broken."""
     text = (FILES / "ibkr_activity_all.csv").read_text()
     for day, start, end in ((4, "2000", "2007.3"), (5, "2007.3", "2014.6"), (6, "2014.7", "2022")):
-        statement = text.replace("March 4, 2025", f"March {day}, 2025").replace("2025-03-04", f"2025-03-{day:02}")
-        statement = statement.replace("Starting Value,2000", f"Starting Value,{start}").replace("Ending Value,2007.3", f"Ending Value,{end}")
+        statement = text.replace("March 4, 2025", f"March {day}, 2025").replace(
+            "2025-03-04", f"2025-03-{day:02}"
+        )
+        statement = statement.replace("Starting Value,2000", f"Starting Value,{start}").replace(
+            "Ending Value,2007.3", f"Ending Value,{end}"
+        )
         inbox.put(f"a/{day}.csv", statement)
     inbox.imported(1000)
     inbox.derived()
@@ -236,7 +250,9 @@ def test_a_file_keeps_which_lines_it_holds_though_another_one_stored_them(inbox,
     inbox.put("a/one.csv", history(fill(9), fill(8), fill(8)))
     inbox.put("a/two.csv", history(fill(8), fill(8), fill(7)))
     inbox.imported(2)
-    held = connection.execute("SELECT file, sum(cardinality(ids)) FROM ops.statement_chunks GROUP BY 1").fetchall()
+    held = connection.execute(
+        "SELECT file, sum(cardinality(ids)) FROM ops.statement_chunks GROUP BY 1"
+    ).fetchall()
     assert [count for _, count in held] == [3, 3]
     assert len(stored(connection)) == 4
     ids = connection.execute(

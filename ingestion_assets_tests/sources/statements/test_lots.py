@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_assets.sources.statements.lots import Moved, Positions, by_moment
-from ingestion_assets.sources.statements.movements.movement import CLOSING, EXACT, IN, MONEY, OPENING, OUT, ZERO
+from ingestion_assets.sources.statements.movements.movement import (
+    CLOSING,
+    EXACT,
+    IN,
+    MONEY,
+    OPENING,
+    OUT,
+    ZERO,
+)
 from ingestion_assets.sources.statements.snapshots import Book
 
 BEGIN = datetime(2025, 3, 3, tzinfo=UTC)
@@ -90,7 +98,18 @@ def test_a_replaced_position_keeps_its_cost_and_its_place():
         moved(2, 96, -1100),
         moved(3, -96, 50, kind="reverse_split", step=OUT, pair="p", effect="close"),
         moved(3, -96, 46, kind="reverse_split", step=OUT, pair="p", effect="close", id="0003b"),
-        moved(3, 24, -96, kind="reverse_split", step=IN, pair="p", asset="ABC1", ticker="ABC1", effect="open", id="0003c"),
+        moved(
+            3,
+            24,
+            -96,
+            kind="reverse_split",
+            step=IN,
+            pair="p",
+            asset="ABC1",
+            ticker="ABC1",
+            effect="open",
+            id="0003c",
+        ),
         moved(4, -12, 1500, asset="ABC1", ticker="ABC1"),
     )
     assert closings[-1].cost == 1000
@@ -111,7 +130,9 @@ def test_a_coin_takes_its_cost_from_the_money_of_its_pair():
     """Two rows for the coin, one for the money, whose fee is part of the cost."""
     coin = {"currency": None, "pair": "t", "instrument": "coin"}
     _, book = booked(
-        moved(1, 0, -931, asset=None, ticker=None, step=MONEY, pair="t", amount=Decimal(-930), fee=Decimal(-1)),
+        moved(
+            1, 0, -931, asset=None, ticker=None, step=MONEY, pair="t", amount=Decimal(-930), fee=Decimal(-1)
+        ),
         moved(1, 1, None, id="a", **coin),
         moved(1, 2, None, id="b", **coin),
         moved(2, 0, 700, asset=None, ticker=None, step=MONEY, pair="u"),
@@ -147,16 +168,20 @@ def test_what_came_without_money_has_no_cost_and_what_it_is_sold_for_is_unmatche
 
 def test_a_sum_of_very_large_and_very_small_numbers_is_not_rounded():
     """Eighteen decimals beside billions."""
-    large, small = Decimal("123456789012345678"), Decimal("0.000000000000000001")
+    large, small = Decimal(123456789012345678), Decimal("0.000000000000000001")
     _, book = booked(moved(1, 1, -large), moved(2, 1, -small))
     assert book.accounts["USD"].invested == Decimal("123456789012345678.000000000000000001")
     accounted_for(book)
 
 
 quantities = st.integers(-9, 9).filter(bool)
-cents = st.integers(-10**6, 10**6).map(lambda n: Decimal(n) / 100)
+cents = st.integers(-(10**6), 10**6).map(lambda n: Decimal(n) / 100)
 trades = st.tuples(
-    st.sampled_from(("A", "B")), st.sampled_from(("USD", "EUR")), quantities, cents, st.sampled_from((None, "open", "close"))
+    st.sampled_from(("A", "B")),
+    st.sampled_from(("USD", "EUR")),
+    quantities,
+    cents,
+    st.sampled_from((None, "open", "close")),
 )
 
 
@@ -171,7 +196,9 @@ def test_whatever_is_traded_every_cent_is_accounted_for_and_positions_add_up(man
     closings, book = booked(*found)
     accounted_for(book)
     for name in ("A", "B"):
-        unknown = sum((one.quantity for one in closings if one.lot is None and moved_of(found, one).asset == name), ZERO)
+        unknown = sum(
+            (one.quantity for one in closings if one.lot is None and moved_of(found, one).asset == name), ZERO
+        )
         held = sum((of.total_shares for (ticker, _), of in book.tickers.items() if ticker == name), ZERO)
         assert held == sum(one.quantity for one in found if one.asset == name) + unknown
 

@@ -49,7 +49,9 @@ def test_the_money_of_a_tastytrade_history_is_that_of_its_lines():
     assert booked == stated - unknown
 
 
-@pytest.mark.parametrize(("total", "number"), [("-1.00", 3), ("0", 2), ("100.01", 7), ("0.000000000000000001", 3)])
+@pytest.mark.parametrize(
+    ("total", "number"), [("-1.00", 3), ("0", 2), ("100.01", 7), ("0.000000000000000001", 3)]
+)
 def test_parts_of_a_sum_add_up_to_it(total, number):
     """To the last digit."""
     parts = shared(Decimal(total), number)
@@ -59,7 +61,15 @@ def test_parts_of_a_sum_add_up_to_it(total, number):
 
 @pytest.mark.parametrize(
     ("coin", "money"),
-    [("USD", True), ("ZEUR", True), ("USDC.M", True), ("LDBUSD", True), ("BTC", False), ("ETH.S", False), ("LDO", False)],
+    [
+        ("USD", True),
+        ("ZEUR", True),
+        ("USDC.M", True),
+        ("LDBUSD", True),
+        ("BTC", False),
+        ("ETH.S", False),
+        ("LDO", False),
+    ],
 )
 def test_what_is_money(coin, money):
     """Fiat and what is held at its value, also where it is staked or saved."""
@@ -83,7 +93,12 @@ def test_legs_further_apart_than_two_seconds_have_nothing_to_do_with_one_another
     """Nor have those whose sums differ."""
     line = "2025-06-10T13:00:{:02}+0000,Receive Deliver,Symbol Change,{},{},Equity,change,{},200,4.00,--,0.00,,,,,,,,0,USD"
     for second, value in ((4, "-800.00"), (1, "-700.00")):
-        found = tastytrade(line.format(0, "SELL_TO_CLOSE", "OLDX", "800.00"), line.format(second, "BUY_TO_OPEN", "NEWX", value))
+        found = tastytrade(
+            line.format(0, "SELL_TO_CLOSE", "OLDX", "800.00"),
+            line.format(second, "BUY_TO_OPEN", "NEWX", value),
+        )
         assert not any("paired" in one for one in found)
-    found = tastytrade(line.format(0, "SELL_TO_CLOSE", "OLDX", "800.00"), line.format(2, "BUY_TO_OPEN", "NEWX", "-800.00"))
+    found = tastytrade(
+        line.format(0, "SELL_TO_CLOSE", "OLDX", "800.00"), line.format(2, "BUY_TO_OPEN", "NEWX", "-800.00")
+    )
     assert all("paired" in one for one in found)

@@ -105,7 +105,9 @@ LETTERS = "SELECT stream, lo, hi, reason, raw FROM ops.dead_letters WHERE settle
 
 def everything(connection) -> dict[str, list[tuple]]:
     """All that is stored of statements, whatever was done to get there."""
-    tables = {name: connection.execute(f"SELECT * FROM {table}").fetchall() for name, table in DERIVED.items()}
+    tables = {
+        name: connection.execute(f"SELECT * FROM {table}").fetchall() for name, table in DERIVED.items()
+    }
     tables |= {"lines": stored(connection), "letters": connection.execute(LETTERS).fetchall()}
     return {name: sorted(rows, key=str) for name, rows in tables.items()}
 
@@ -140,7 +142,9 @@ def main(url: str, folder: str, seed: str, phase: str = "all") -> None:
             drain(streams[: len(streams) // 2], dropped.store)
             dropped.derived(chance.randint(5, 200))
         if phase == "all":
-            drained = drain(streams, dropped.store, read_ahead=chance.randint(0, 2), writers=chance.randint(1, 2))
+            drained = drain(
+                streams, dropped.store, read_ahead=chance.randint(0, 2), writers=chance.randint(1, 2)
+            )
             assert not drained.failed
         dropped.derived(chance.randint(5, 400))
 

@@ -23,12 +23,60 @@ from ingestion_assets.sources.statements.movements.movement import (
 )
 
 FIAT = frozenset(
-    "USD EUR GBP CHF JPY CAD AUD NZD SEK NOK DKK PLN CZK HUF UAH RUB TRY BRL MXN ZAR INR CNY HKD SGD KRW ILS AED THB".split()
+    [
+        "USD",
+        "EUR",
+        "GBP",
+        "CHF",
+        "JPY",
+        "CAD",
+        "AUD",
+        "NZD",
+        "SEK",
+        "NOK",
+        "DKK",
+        "PLN",
+        "CZK",
+        "HUF",
+        "UAH",
+        "RUB",
+        "TRY",
+        "BRL",
+        "MXN",
+        "ZAR",
+        "INR",
+        "CNY",
+        "HKD",
+        "SGD",
+        "KRW",
+        "ILS",
+        "AED",
+        "THB",
+    ]
 )
-STABLE = frozenset("USDT USDC BUSD FDUSD TUSD DAI PYUSD USDP GUSD EURT EURC USD1 UST USTC".split())
+STABLE = frozenset(
+    [
+        "USDT",
+        "USDC",
+        "BUSD",
+        "FDUSD",
+        "TUSD",
+        "DAI",
+        "PYUSD",
+        "USDP",
+        "GUSD",
+        "EURT",
+        "EURC",
+        "USD1",
+        "UST",
+        "USTC",
+    ]
+)
 
 # What Kraken calls some of the older ones.
-LEGACY = {f"X{coin}": coin for coin in ("ETH", "XBT", "LTC", "XRP", "XLM", "ZEC", "ETC", "REP", "MLN", "XMR", "XDG")}
+LEGACY = {
+    f"X{coin}": coin for coin in ("ETH", "XBT", "LTC", "XRP", "XLM", "ZEC", "ETC", "REP", "MLN", "XMR", "XDG")
+}
 
 _WRAPPED = re.compile(r"(?:LD)?([A-Z0-9]+?)(?:\.[A-Z])?")  # LDBUSD lies in savings, USDC.M is staked
 
@@ -60,7 +108,9 @@ class Leg:
     fee: Decimal = ZERO
 
 
-def changed(leg: Leg, kind: str, *, fee: Decimal = ZERO, description: str | None = None) -> Iterator[Movement]:
+def changed(
+    leg: Leg, kind: str, *, fee: Decimal = ZERO, description: str | None = None
+) -> Iterator[Movement]:
     """A leg that stands alone, and what it cost.
 
     Args:
@@ -71,7 +121,13 @@ def changed(leg: Leg, kind: str, *, fee: Decimal = ZERO, description: str | None
     """
     if is_money(leg.coin):
         yield Movement(
-            leg.line, kind, currency=leg.coin, amount=leg.amount, fee=fee, part=leg.part, description=description
+            leg.line,
+            kind,
+            currency=leg.coin,
+            amount=leg.amount,
+            fee=fee,
+            part=leg.part,
+            description=description,
         )
         return
     if leg.amount:

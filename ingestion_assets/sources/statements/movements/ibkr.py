@@ -82,7 +82,9 @@ def step_of(effect: str | None) -> int:
 
 
 @lru_cache(maxsize=16_384)
-def option(symbol: str, multiplier: str | None, key: str | None = None, ticker: str | None = None) -> Asset | None:
+def option(
+    symbol: str, multiplier: str | None, key: str | None = None, ticker: str | None = None
+) -> Asset | None:
     """An option by its symbol; None: it is none."""
     found = _OPTION.fullmatch(symbol)
     if found and found[3] in _MONTHS:
@@ -100,13 +102,17 @@ def option(symbol: str, multiplier: str | None, key: str | None = None, ticker: 
     )  # fmt: skip
 
 
-def exchange(line: Stored, pair: str, amount: Decimal, currency: str, proceeds: Decimal) -> Iterator[Movement]:
+def exchange(
+    line: Stored, pair: str, amount: Decimal, currency: str, proceeds: Decimal
+) -> Iterator[Movement]:
     """Both legs of an exchange of currencies, EUR.USD: so much of the first, so much of the second."""
     first, _, second = pair.partition(".")
     if not (first and second):
         raise ValueError(f"no pair of currencies: {pair!r}")
     yield Movement(line, "fx_trade", currency=first, amount=amount, pair=line.id, step=MONEY)
-    yield Movement(line, "fx_trade", currency=currency or second, amount=proceeds, pair=line.id, step=MONEY, part=1)
+    yield Movement(
+        line, "fx_trade", currency=currency or second, amount=proceeds, pair=line.id, step=MONEY, part=1
+    )
 
 
 def corporate(legs: Sequence[tuple[str, Movement]]) -> Iterator[Movement]:

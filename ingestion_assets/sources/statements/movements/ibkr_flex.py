@@ -63,7 +63,9 @@ class Flex:
             for movement in found:
                 if line.section == "CorporateAction":
                     description = ibkr.leg_of(line.text("description"))[0]
-                    actions.append((f"{line.text('actionID')} {line.text('dateTime')} {description}", movement))
+                    actions.append(
+                        (f"{line.text('actionID')} {line.text('dateTime')} {description}", movement)
+                    )
                 else:
                     yield from movement.by_contract()
         yield from ibkr.corporate(actions)
@@ -73,7 +75,13 @@ def _told(line: Stored) -> tuple[str, ...]:
     """What a line tells of, whatever its level of detail."""
     if line.section == "Trade":
         return ("Trade", line.text("ibOrderID"), line.text("conid"), line.text("symbol"))
-    return (line.section, line.text("type"), line.text("currency"), line.text("conid"), line.text("description"))
+    return (
+        line.section,
+        line.text("type"),
+        line.text("currency"),
+        line.text("conid"),
+        line.text("description"),
+    )
 
 
 def _element(line: Stored) -> Iterator[Movement]:
@@ -102,7 +110,9 @@ def _asset(line: Stored) -> Asset | None:
     ticker = line.text("underlyingSymbol") or symbol
     put_call = {"P": "put", "C": "call"}.get(line.text("putCall"))
     if category not in ("OPT", "FOP"):
-        return Asset(INSTRUMENTS.get(category, "stock"), symbol, symbol, key, multiplier=_said(line, "multiplier"))
+        return Asset(
+            INSTRUMENTS.get(category, "stock"), symbol, symbol, key, multiplier=_said(line, "multiplier")
+        )
     if put_call is None:
         return ibkr.option(symbol, line.payload.get("multiplier"), key, ticker)
     expiry = line.text("expiry").replace("-", "")
@@ -180,5 +190,3 @@ def _transfer(line: Stored) -> Iterator[Movement]:
         )  # fmt: skip
     if cash:
         yield Movement(line, ibkr.paid_or_got(cash), currency=line.text("currency"), amount=cash, part=1)
-
-

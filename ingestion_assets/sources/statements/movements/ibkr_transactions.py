@@ -12,7 +12,13 @@ from ingestion_assets.sources.statements.movements.movement import (
     Unknown,
 )
 
-POSITIONS = {"Buy": "trade", "Sell": "trade", "Assignment": "assignment", "Exercise": "exercise", "Expiration": "expiration"}
+POSITIONS = {
+    "Buy": "trade",
+    "Sell": "trade",
+    "Assignment": "assignment",
+    "Exercise": "exercise",
+    "Expiration": "expiration",
+}
 CASH = {
     "Dividend": "dividend", "Payment in Lieu": "dividend", "Foreign Tax Withholding": "withholding",
     "Credit Interest": "interest", "Debit Interest": "interest", "Investment Interest Received": "interest",
@@ -40,7 +46,11 @@ class TransactionHistory:
 
 
 def _movement(line: Stored) -> Movement:
-    said, symbol, currency = line.text("Transaction Type"), line.text("Symbol").strip("-"), line.text("Base Currency")
+    said, symbol, currency = (
+        line.text("Transaction Type"),
+        line.text("Symbol").strip("-"),
+        line.text("Base Currency"),
+    )
     if line.section != "Transaction History":
         raise ValueError(f"nobody knows the section {line.section!r}")
     if not currency:

@@ -14,7 +14,19 @@ DONE = frozenset({"success", "deal", "done", "successful", "completed", ""})
 OUTGOING = frozenset({"withdrawal", "out", "withdraw"})
 INCOMING = frozenset({"deposit", "in"})
 TRADE_REMARKS = ("spot", "exchange", "convert", "trade", "margin")
-REWARD_REMARKS = ("reward", "bonus", "staking", "earn", "interest", "airdrop", "profit", "rebate", "distribution", "promotion", "activity")
+REWARD_REMARKS = (
+    "reward",
+    "bonus",
+    "staking",
+    "earn",
+    "interest",
+    "airdrop",
+    "profit",
+    "rebate",
+    "distribution",
+    "promotion",
+    "activity",
+)
 
 
 class KuCoin:

@@ -50,6 +50,7 @@ MONEY = {
 }  # fmt: skip
 PAID_IN = frozenset({"Deposit", "Withdrawal", "Transfer"})  # the sign says which of them it was
 
+NAMING = ("symbol", "underlying_symbol", "expiration_date", "strike_price", "call_or_put")
 _PRICE = re.compile(r"@ ([\d,]*\.?\d+)\s*$")
 MOST_OFF = Decimal("0.01")  # by which the two sides of a replacement may differ
 
@@ -147,21 +148,12 @@ def _asset(line: Stored, value: Decimal, quantity: Decimal, price: Decimal | Non
         exact = abs(value) / (quantity * price)
         if exact == exact.to_integral_value():
             multiplier = f"{int(exact)}"
-    return _known(
-        instrument,
-        line.text("symbol"),
-        line.text("underlying_symbol"),
-        line.text("expiration_date"),
-        line.text("strike_price"),
-        line.text("call_or_put"),
-        multiplier,
-    )
+    return _known(instrument, multiplier, *map(line.text, NAMING))
 
 
 @lru_cache(maxsize=16_384)
-def _known(
-    instrument: str, symbol: str, underlying: str, expiration: str, strike: str, put_call: str, multiplier: str
-) -> Asset:
+def _known(instrument: str, multiplier: str, symbol: str, underlying: str, *contract: str) -> Asset:
+    expiration, strike, put_call = contract
     if instrument not in INSTRUMENTS:
         raise ValueError(f"nobody knows the instrument {instrument!r}")
     if not symbol:
@@ -241,5 +233,3 @@ def _fit(closed: Movement, opened: Movement) -> bool:
         and one.key != other.key
         and abs(closed.amount + opened.amount) <= MOST_OFF
     )
-
-
