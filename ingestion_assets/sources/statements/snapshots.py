@@ -127,13 +127,11 @@ class Book:
                 is_share=lot.is_share,
             )
         for closing in effect.closings:
-            lot = closing.lot
-            if lot is not None:
-                number = -1 if lot.closed == closing.day and not lot.left else 0
-                self._change(
-                    lot.ticker, lot.currency, -closing.quantity if lot.is_share else ZERO, -closing.cost, number,
-                    is_share=lot.is_share,
-                )  # fmt: skip
+            of = closing.lot
+            if of is not None:
+                number = -1 if of.closed == closing.day and not of.left else 0
+                shares = -closing.quantity if of.is_share else ZERO
+                self._change(of.ticker, of.currency, shares, -closing.cost, number, is_share=of.is_share)
 
     def _change(
         self, ticker: str, currency: str, shares: Decimal, cost: Decimal, number: int, *, is_share: bool

@@ -43,9 +43,9 @@ class Kraken:
                 yield Unknown(line, str(error))
         for refid, legs in trades.items():
             yield from traded([_leg(leg) for leg in legs], refid)
-            for leg in legs:
-                if leg.number("fee") and not is_money(leg.text("asset")):
-                    yield from paid(leg, leg.text("asset"), -leg.number("fee"), part=1)
+            for line in legs:
+                if line.number("fee") and not is_money(line.text("asset")):
+                    yield from paid(line, line.text("asset"), -line.number("fee"), part=1)
 
 
 def _leg(line: Stored) -> Leg:

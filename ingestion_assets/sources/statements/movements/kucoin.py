@@ -68,8 +68,8 @@ def _movements(line: Stored) -> Iterator[Movement]:
         yield from changed(leg, kind, fee=-line.number("fee"), description=line.payload.get("remarks"))
     elif line.section in ("Spot Orders", "Spot Fills"):
         base, _, quote = line.text("symbol").partition("-")
-        sign = {"buy": 1, "sell": -1}.get(line.text("side").lower())
-        if sign is None or not quote:
+        sign = {"buy": 1, "sell": -1}.get(line.text("side").lower(), 0)
+        if not (sign and quote):
             raise ValueError(f"nobody knows the side {line.text('side')!r} of {line.text('symbol')!r}")
         if not line.number("amount"):
             return  # an order of which nothing was filled
