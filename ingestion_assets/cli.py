@@ -226,7 +226,8 @@ def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = F
         derived = statement_report.derived(store) if is_all else []
         if as_json:
             told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
-            print_rows([*told, *map(dataclasses.asdict, (*accounts, *derived))], as_json=True)
+            of_files = (*map(dataclasses.asdict, accounts), *map(dataclasses.asdict, derived))
+            print_rows([*told, *of_files], as_json=True)
             return
         for name, lines in itertools.groupby(found, key=lambda line: line.chain):
             print_status(name, list(lines))

@@ -7,7 +7,9 @@ day: what is open on a day follows from the rows of the days before it.
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from ingestion_assets.sources.statements.tables import TIME, metadata
+from ingestion_assets.sources.statements import tables
+
+metadata, TIME = tables.metadata, tables.TIME
 
 chunks = sa.Table(
     "statement_chunks",

@@ -124,7 +124,7 @@ def proof_of(store: Store, file: File) -> tuple[Proof, Statement]:
 
 def _chunks(store: Store, file: File) -> Iterator[tuple[list[Stored], list[tuple[str, Decimal]]]]:
     """The lines of a file in its order, and what their movements add up to, by currency or coin."""
-    asked = {"account": file.account, "file": file.hash}
+    asked: dict[str, object] = {"account": file.account, "file": file.hash}
     seen: set[tuple[int, int]] = set()
     for lo, hi in store.transaction(lambda c: c.execute(_CHUNKS, asked).fetchall()):
         if any(first <= lo and hi <= last for first, last in seen):
@@ -145,7 +145,9 @@ def _chunk(
 
 def _positions(store: Store, account: str, statement: Statement) -> Iterator[Sum]:
     """What the account held at the end of the statement's last day, by all movements that are known."""
-    held = dict(store.transaction(lambda c: c.execute(_HELD, [account, _end_of(statement.last)]).fetchall()))
+    held: dict[str, Decimal] = dict(
+        store.transaction(lambda c: c.execute(_HELD, [account, _end_of(statement.last)]).fetchall())
+    )
     for symbol, stated in sorted(statement.positions.items()):
         yield Sum("Open Positions", symbol, stated, held.get(symbol, ZERO))
 

@@ -243,7 +243,7 @@ class _State:
     def _closed_later(self) -> list[Lot]:
         """As they were: with all of it open."""
         found = self._stream.store.transaction(lambda c: c.execute(_CLOSED_LATER, self._asked).fetchall())
-        return [Lot(*row, row[8], row[9]) for row in found]
+        return [Lot(*row) for row in found]
 
     def _last_of_tickers(self, connection: Connection, tickers: Sequence[str]) -> None:
         query = connection.execute(_TICKERS, self._asked | {"tickers": list(tickers)})
@@ -304,7 +304,7 @@ _OPEN = """
     ORDER BY l.rank COLLATE "C", l.opened, l.id, l.part"""
 
 _CLOSED_LATER = """
-    SELECT opened, id::text, part, rank, asset, ticker, currency, is_share, quantity, cost
+    SELECT opened, id::text, part, rank, asset, ticker, currency, is_share, quantity, cost, quantity, cost
     FROM core.lots WHERE account = %(account)s AND opened < %(first)s AND closed >= %(first)s AND closed < %(never)s"""
 
 _TICKERS = f"""

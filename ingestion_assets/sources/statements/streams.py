@@ -1,6 +1,5 @@
 """What is read of a statement file: its lines in chunks, each with the mark that says which lines are whole."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from ingestion_assets.sources.statements.tables import lines
 from ingestion_assets.sources.statements.values import moment
 
 CHUNK = 2_000  # lines of one commit
-
-_ESCAPED = re.compile(r"[\\\t\n\r\0\ud800-\udfff]")  # what COPY cannot take as it is; in most lines nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,7 @@ class _Rows:
             rows.text(line.section),
             ordinal,
             rows.payload(msgspec.json.encode(line.payload)),
-            rows.text(line.raw) if _ESCAPED.search(line.raw) else line.raw.encode(),
+            _verbatim(line.raw),
             self._hash,
             line.position,
             identity.encode(),
@@ -140,6 +137,17 @@ class _Rows:
         if self._begin <= line.at < self._end:
             return None
         return f"dated {line.at:%Y-%m-%d}, which is not between {self._first_week} and the end of this week"
+
+
+def _verbatim(raw: str) -> bytes:
+    """A line as COPY text. There is nothing to escape in most of them."""
+    try:
+        found = raw.encode()
+    except UnicodeEncodeError:
+        return rows.text(raw)
+    if b"\\" in found or b"\t" in found or b"\n" in found or b"\r" in found or b"\0" in found:
+        return rows.text(raw)
+    return found
 
 
 class _Chunk:
