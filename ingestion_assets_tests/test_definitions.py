@@ -21,6 +21,11 @@ EVM = {
     for name in ("transactions", "internal_transactions", "token_transfers", "erc20_transfers")
 }
 
+STATEMENTS = {
+    dg.AssetKey(["statements", name])
+    for name in ("lines", "movements", "broker_snapshots", "ticker_snapshots")
+}
+
 
 def settings(project: Path, **variables: str) -> Settings:
     """The shipped sources.yaml, unless told otherwise, and a database that cannot be asked."""
@@ -44,7 +49,7 @@ def test_the_shipped_sources_load_without_a_database(shipped):
     started = time.monotonic()
     dg.Definitions.validate_loadable(shipped)
     assert time.monotonic() - started < 5
-    assert set(shipped.resolve_asset_graph().get_all_asset_keys()) == {*EVM, EVENTS}
+    assert set(shipped.resolve_asset_graph().get_all_asset_keys()) == {*EVM, EVENTS, *STATEMENTS}
 
 
 def test_an_asset_says_what_it_is(shipped):
