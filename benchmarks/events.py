@@ -172,6 +172,7 @@ def ours(task: dict[str, Any]) -> None:
     """As a run of the asset reads a feed, without Dagster: everything from sources.yaml's words on."""
     from ingestion_assets.engine.drain import drain
     from ingestion_assets.engine.store import Store, connection_pool
+    from ingestion_assets.sources.events.assets import WRITERS
     from ingestion_assets.sources.events.config import FeedConfig
     from ingestion_assets.sources.events.feeds import Feeds
 
@@ -180,7 +181,7 @@ def ours(task: dict[str, Any]) -> None:
         pool = connection_pool(task["database"])
         store = Store(pool)
         feeds = Feeds({FEED: FeedConfig.model_validate(typed)}, {}, store)
-        drain([feeds.history(FEED)], store, writers=2)  # as the asset has it
+        drain([feeds.history(FEED)], store, writers=WRITERS)
         feeds.close()
         pool.close()
 

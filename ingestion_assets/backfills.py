@@ -21,35 +21,43 @@ from ingestion_assets.orchestration.sensors import RANGE_END, RANGE_START
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.events.streams import BY_DAY, WHOLE
 from ingestion_assets.sources.evm.records import EVERY_KIND
+from ingestion_assets.sources.gomafia.phases import PHASES
 from ingestion_assets.sources.statements.assets import ACCOUNTS, EVERY, open_inbox, span_of
 from ingestion_assets.sources.statements.inbox import Look
 from ingestion_assets.sources.statements.registry import Registry
+from ingestion_assets.sources.transfers.merging import STORE as MERGED
+from ingestion_assets.sources.transfers.streams import TOTALS
 
 EVM = tuple(f"evm/{kind.name}" for kind in EVERY_KIND)
-ASSETS = (*EVM, WHOLE, BY_DAY)
+TRANSFERS = (MERGED, TOTALS)
+ASSETS = (*EVM, *TRANSFERS, WHOLE, BY_DAY)
 STATEMENTS = tuple("/".join(asset.path) for asset in EVERY)
+GOMAFIA = tuple(phase.asset for phase in PHASES)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Assets, and for each chain or feed its first and last day; for each account, the Mondays of its first and last week.
 
-    `feeds` are those that are read as a whole.
+    `feeds` are those that are read as a whole. `in_one_run` are years or ranges of ids, without a hole.
     """
 
     assets: tuple[str, ...]
     days: Mapping[str, partitions.Span]
     grid: partitions.Grid = partitions.CHAIN_DAYS
     feeds: tuple[str, ...] = ()
+    in_one_run: tuple[str, ...] = ()
 
     def partition_keys(self) -> list[str]:
-        """One key for each chain and day, feed and day, or account and week; or for each feed."""
+        """One key for each chain and day, feed and day, or account and week; for each feed, year or range of ids."""
         days = [key for name, span in self.days.items() for key in partitions.keys(name, span, self.grid)]
-        return [*self.feeds, *days]
+        return [*self.feeds, *self.in_one_run, *days]
 
     def runs(self) -> list[tuple[str, partitions.Span | None]]:
         """What one run each reads, as the daemon would cut it: a feed, or a span of days."""
         most = timedelta(days=MAX_PARTITIONS_PER_RUN * self.grid.days)
+        if self.in_one_run:
+            return [(self.assets[0], None)]
         found: list[tuple[str, partitions.Span | None]] = [(feed, None) for feed in self.feeds]
         for chain, (first, last) in self.days.items():
             begin = first
@@ -67,10 +75,11 @@ def select(
     Raises:
         Misconfigured: there is no such asset, or no day in the span, or no feed is read like this.
     """
-    chosen = EVM if asset in ("evm/*", "evm") else tuple(name for name in ASSETS if name == asset)
+    families = {"evm": EVM, "transfers": TRANSFERS}
+    chosen = families.get(asset.removesuffix("/*"), tuple(name for name in ASSETS if name == asset))
     if not chosen:
         raise Misconfigured(
-            f"there is no asset {asset!r}; there are {', '.join((*ASSETS, *STATEMENTS))}, evm/* and statements/*"
+            f"there is no asset {asset!r}; there are {', '.join((*ASSETS, *STATEMENTS, *GOMAFIA))}, evm/*, transfers/*, statements/* and gomafia/*"
         )
     sources = settings.sources()
     if WHOLE in chosen:
@@ -132,6 +141,35 @@ def select_statements(
     return Selection(chosen, weeks, partitions.ACCOUNT_WEEKS), look
 
 
+def is_of_gomafia(asset: str) -> bool:
+    """Whether a person means the assets of the rating."""
+    return asset in (*GOMAFIA, "gomafia/*", "gomafia")
+
+
+def select_gomafia(settings: Settings, asset: str, first: date | None, last: date | None) -> list[Selection]:
+    """The phases that a person means, in their order, each with the years of a span of days, or all its ranges of ids.
+
+    Raises:
+        Misconfigured: sources.yaml does not ask for the rating, or the span holds no year.
+    """
+    config = settings.sources().gomafia
+    if config is None:
+        raise Misconfigured(f"{settings.sources_file} has no section gomafia")
+    today = datetime.now(UTC).date()
+    begin, end = max(config.start_year, (first or date.min).year), min(today.year, (last or today).year)
+    keys = {
+        "year": tuple(map(str, range(begin, end + 1))),
+        "ids": tuple(partitions.id_ranges().get_partition_keys()),
+    }
+    if not keys["year"]:
+        raise Misconfigured(f"the span holds no year between {config.start_year} and now")
+    return [
+        Selection((phase.asset,), {}, in_one_run=keys[phase.by])
+        for phase in PHASES
+        if asset in (phase.asset, "gomafia/*", "gomafia")
+    ]
+
+
 def run_here(settings: Settings, selection: Selection, console: Console) -> dict[str, Any]:
     """Materialise in this process, one chain after another, recorded in the Dagster instance.
 
@@ -156,13 +194,16 @@ def run_here(settings: Settings, selection: Selection, console: Console) -> dict
             keys
         )  # it holds all assets: each run selects its own
         if job is None:
-            raise Misconfigured("sources.yaml asks for nothing: it has no chains, no feeds and no inbox")
+            raise Misconfigured(
+                "sources.yaml asks for nothing: it has no chains, no feeds, no inbox and no rating"
+            )
         for chain, span in selection.runs():
             bar.begin(chain if span is None else f"{chain} {span[0]}…{span[1]}")
+            is_range = span is not None or bool(selection.in_one_run)
             result = job.execute_in_process(
                 instance=instance,
-                partition_key=chain if span is None else None,
-                tags=None if span is None else _ends(chain, span),
+                partition_key=None if is_range else chain,
+                tags=_tags(selection, chain, span) if is_range else None,
                 asset_selection=keys,
                 raise_on_error=False,
                 run_config=QUIET,
@@ -183,7 +224,9 @@ def run_here(settings: Settings, selection: Selection, console: Console) -> dict
     }
 
 
-def _ends(chain: str, span: partitions.Span) -> dict[str, str]:
+def _tags(selection: Selection, chain: str, span: partitions.Span | None) -> dict[str, str]:
+    if span is None:
+        return {RANGE_START: selection.in_one_run[0], RANGE_END: selection.in_one_run[-1]}
     first, last = span
     return {RANGE_START: partitions.key(chain, first), RANGE_END: partitions.key(chain, last)}
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from ingestion_assets.printing import (
     print_tables,
 )
 from ingestion_assets.settings import Settings
+
+if TYPE_CHECKING:  # its imports take a second, and most verbs need none of them
+    from ingestion_assets.backfills import Selection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -118,7 +121,17 @@ def check(as_json: Json = False) -> None:
             {"statements": str(inbox), "state": "there" if inbox.is_dir() else "not there yet"}
             for inbox in (settings.sources_folder / one.inbox for one in [sources.statements] if one)
         ]
-        print_tables(found, feeds, statements, as_json=as_json)
+        rating = [
+            {
+                "gomafia": str(one.url),
+                "asked_through": ", ".join(one.ways),
+                "since": one.start_year,
+                "seconds_between_requests": 1 / one.requests_per_second,
+            }
+            for one in [sources.gomafia]
+            if one
+        ]
+        print_tables(found, feeds, statements, rating, as_json=as_json)
         if missing:
             raise Misconfigured("; ".join(missing))
 
@@ -210,7 +223,7 @@ def prove(
 @app.command()
 def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
     """How far every stream is, from the marks alone."""
-    from ingestion_assets import feed_report, report, statement_report
+    from ingestion_assets import feed_report, gomafia_report, report, statement_report
 
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
@@ -224,10 +237,11 @@ def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = F
         is_all = chain is None and feed is None
         accounts = statement_report.statements(store) if is_all else []
         derived = statement_report.derived(store) if is_all else []
+        phases = gomafia_report.phases(settings, store) if is_all else []
         if as_json:
             told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
             of_files = (*map(dataclasses.asdict, accounts), *map(dataclasses.asdict, derived))
-            print_rows([*told, *of_files], as_json=True)
+            print_rows([*told, *of_files, *map(dataclasses.asdict, phases)], as_json=True)
             return
         for name, lines in itertools.groupby(found, key=lambda line: line.chain):
             print_status(name, list(lines))
@@ -235,12 +249,14 @@ def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = F
             if others:
                 rows = map(dataclasses.asdict, others)
                 print_table([{name: value for name, value in row.items() if name != "asset"} for row in rows])
+        if phases:
+            print_table(list(map(dataclasses.asdict, phases)))
 
 
 @app.command()
 def gaps(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
     """What is wanted and not covered: blocks of each chain up to its last final one, events of feeds, and lines of files."""
-    from ingestion_assets import feed_report, report, statement_report
+    from ingestion_assets import feed_report, gomafia_report, report, statement_report
 
     with _explained(), _store() as (settings, store):
         _known_chain(settings, chain)
@@ -249,20 +265,23 @@ def gaps(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = Fal
         feeds = [] if chain is not None else feed_report.feed_gaps(settings, store, feed)
         lines = statement_report.statement_gaps(store) if chain is None and feed is None else []
         derived = statement_report.derived_gaps(store) if chain is None and feed is None else []
+        entities = gomafia_report.phase_gaps(settings, store) if chain is None and feed is None else []
         if as_json:
             told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
             of_files = (*map(dataclasses.asdict, lines), *map(dataclasses.asdict, derived))
-            print_rows([*told, *of_files], as_json=True)
+            print_rows([*told, *of_files, *map(dataclasses.asdict, entities)], as_json=True)
             return
         print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in found)
         for gap in feeds:
             typer.echo(f"{gap.stream}\n  {gap.since or ''}–{gap.until or ''}  {gap.reason}")
-        print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in lines)
+        print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in (*lines, *entities))
         for one in derived:
             typer.echo(f"{one.stream}\n  {one.since}–{one.until}  {one.reason}")
         typer.echo(f"{len(found):,} gaps, {report.blocks(found):,} blocks")
         if lines:
             typer.echo(f"{len(lines):,} gaps, {report.blocks(lines):,} lines of statement files")
+        if entities:
+            typer.echo(f"{len(entities):,} gaps, {report.blocks(entities):,} entities of the rating")
 
 
 @app.command()
@@ -315,32 +334,46 @@ def backfill(
         _known_chain(settings, chain)
         _known_feed(settings, feed)
         _fitting(asset, {"chain": chain, "feed": feed, "account": account})
-        if backfills.is_of_statements(asset):
+        if backfills.is_of_gomafia(asset):
+            selections = backfills.select_gomafia(settings, asset, _date(first), _date(last))
+            if len(selections) > 1 and not here:
+                raise Misconfigured(
+                    f"the phases of {asset} follow one another: let the sensor gomafia_sync ask for them, or use --here"
+                )
+        elif backfills.is_of_statements(asset):
             with _store() as (_, store):
                 selection, look = backfills.select_statements(
                     settings, store, asset, account, (_date(first), _date(last))
                 )
             for said in (*look.rejected, *look.refused):
                 print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
+            selections = [selection]
         else:
-            selection = backfills.select(settings, asset, feed or chain, _date(first), _date(last))
+            selections = [backfills.select(settings, asset, feed or chain, _date(first), _date(last))]
         if here:
-            done = backfills.run_here(settings, selection, narration)
-            lists = ("runs", "errors", "contradicted")
-            print_rows(
-                [done] if as_json else [done | {name: len(done[name]) for name in lists}], as_json=as_json
-            )
-            for said in (*done["errors"], *done["contradicted"]):
-                print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
-            if done["errors"] or done["contradicted"]:
-                raise typer.Exit(1)
+            for selection in selections:
+                _run_here(settings, selection, as_json=as_json)
             return
-        launched = backfills.launch(url, selection)
+        launched = backfills.launch(url, selections[0])
         if wait:
             launched = backfills.wait(url, launched["id"], narration)
         print_rows([launched], as_json=as_json)
         if launched["status"] not in ("REQUESTED", "COMPLETED_SUCCESS"):
             raise typer.Exit(1)
+
+
+def _run_here(settings: Settings, selection: "Selection", *, as_json: bool) -> None:
+    from ingestion_assets import backfills
+
+    done = backfills.run_here(settings, selection, narration)
+    lists = ("runs", "errors", "contradicted")
+    named = {"assets": ", ".join(selection.assets)} if selection.in_one_run else {}
+    told = done if as_json else done | {name: len(done[name]) for name in lists}
+    print_rows([named | told], as_json=as_json)
+    for said in (*done["errors"], *done["contradicted"]):
+        print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
+    if done["errors"] or done["contradicted"]:
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -361,10 +394,12 @@ def _store() -> "Iterator[tuple[Settings, Any]]":
 
 def _fitting(asset: str, options: Mapping[str, str | None]) -> None:
     """An option that the asset's family does not know would be passed over in silence."""
-    own = {"evm": "chain", "events": "feed", "statements": "account"}.get(asset.partition("/")[0])
+    families = {"evm": "chain", "events": "feed", "statements": "account", "gomafia": None}
+    family = asset.partition("/")[0]
     for option, value in options.items():
-        if value is not None and own is not None and option != own:
-            raise Misconfigured(f"--{option} does not belong to {asset}: --{own} does")
+        if value is not None and family in families and option != families[family]:
+            own = families[family]
+            raise Misconfigured(f"--{option} does not belong to {asset}" + (f": --{own} does" if own else ""))
 
 
 def _known_chain(settings: Settings, chain: str | None) -> None:

@@ -19,6 +19,7 @@ from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.sources.events.config import FeedConfig, FeedName
 from ingestion_assets.sources.evm.config import ChainConfig, ChainName
 from ingestion_assets.sources.evm.providers import KINDS_OF_PROVIDERS
+from ingestion_assets.sources.gomafia.config import GomafiaConfig
 from ingestion_assets.sources.section import Section
 from ingestion_assets.sources.statements.config import StatementsConfig
 
@@ -31,6 +32,7 @@ class Sources(Section):
     chains: Mapping[ChainName, ChainConfig] = Field(default_factory=dict)
     events: Mapping[FeedName, FeedConfig] = Field(default_factory=dict)
     statements: StatementsConfig | None = None
+    gomafia: GomafiaConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

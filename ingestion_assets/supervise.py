@@ -232,8 +232,12 @@ def _sandbox_days(settings: Settings, ports: Ports) -> int | None:
     feeds = [
         feed for feed in sources.events.values() if (feed.url.host, feed.url.port) == (HOST, ports.sandbox)
     ]
+    rating = sources.gomafia is not None and (sources.gomafia.url.host, sources.gomafia.url.port) == (
+        HOST,
+        ports.sandbox,
+    )
     if not starts:
-        return FEED_DAYS if feeds else None
+        return FEED_DAYS if feeds or rating else None
     return min((datetime.now(UTC).date() - min(starts)).days, MOST_SANDBOX_DAYS)
 
 

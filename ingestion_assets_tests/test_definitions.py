@@ -13,6 +13,7 @@ from ingestion_assets.definitions import build
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.orchestration.ingest import MAX_PARTITIONS_PER_RUN, RETRY
 from ingestion_assets.settings import Settings
+from ingestion_assets.sources.gomafia.phases import PHASES
 
 NOWHERE = "postgresql://nobody@192.0.2.1:1/none"  # an address for documentation: no packet ever comes back
 EVENTS = dg.AssetKey(["events", "events"])
@@ -20,6 +21,8 @@ EVM = {
     dg.AssetKey(["evm", name])
     for name in ("transactions", "internal_transactions", "token_transfers", "erc20_transfers")
 }
+TRANSFERS = {dg.AssetKey(["transfers", name]) for name in ("transfers", "daily_totals")}
+GOMAFIA = {dg.AssetKey(phase.asset.split("/")) for phase in PHASES}
 
 STATEMENTS = {
     dg.AssetKey(["statements", name])
@@ -49,7 +52,13 @@ def test_the_shipped_sources_load_without_a_database(shipped):
     started = time.monotonic()
     dg.Definitions.validate_loadable(shipped)
     assert time.monotonic() - started < 5
-    assert set(shipped.resolve_asset_graph().get_all_asset_keys()) == {*EVM, EVENTS, *STATEMENTS}
+    assert set(shipped.resolve_asset_graph().get_all_asset_keys()) == {
+        *EVM,
+        *TRANSFERS,
+        EVENTS,
+        *STATEMENTS,
+        *GOMAFIA,
+    }
 
 
 def test_an_asset_says_what_it_is(shipped):
@@ -77,10 +86,12 @@ def test_partitions_are_chain_and_day_with_today(shipped):
 
 
 def test_every_asset_has_the_checks_clean_and_proved(shipped):
-    """And no other."""
+    """And no other, but for the store, which is compared with what it is made from."""
     assert shipped.resolve_asset_graph().asset_check_keys == {
         *(dg.AssetCheckKey(key, name) for key in EVM for name in ("clean", "proved")),
         dg.AssetCheckKey(EVENTS, "clean"),
+        dg.AssetCheckKey(dg.AssetKey(["transfers", "transfers"]), "union"),
+        dg.AssetCheckKey(dg.AssetKey(["transfers", "daily_totals"]), "exact"),
     }
 
 
@@ -92,7 +103,13 @@ def test_sensors_and_schedules_are_off_until_asked_for(project, automate, runnin
     schedules = {schedule.name: schedule.default_status.value for schedule in repository.schedule_defs}
     status = "RUNNING" if running else "STOPPED"
     assert sensors.pop("resume_lost_runs") == "RUNNING", "it finishes what was asked for"
-    names = ("evm_sync_sandbox", "evm_sync_sandbox_two", "events_sync_audit", "events_sync_datasync")
+    chains = (
+        "evm_sync_sandbox",
+        "evm_sync_sandbox_two",
+        "transfers_sync_sandbox",
+        "transfers_sync_sandbox_two",
+    )
+    names = (*chains, "events_sync_audit", "events_sync_datasync")
     assert sensors == dict.fromkeys(names, status)
     assert schedules == {"nightly_tidy": status}
 

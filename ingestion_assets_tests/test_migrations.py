@@ -5,16 +5,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from ingestion_assets import migrations
+from ingestion_assets.definitions import TABLES
 from ingestion_assets.engine import database, schema
-from ingestion_assets.sources.events import tables as events
-from ingestion_assets.sources.evm import tables as evm
-from ingestion_assets.sources.statements import derived_tables as statements
 
 
 def known():
     """Every table that the package defines, in one place."""
     together = sa.MetaData()
-    for metadata in (schema.metadata, evm.metadata, events.metadata, statements.metadata):
+    for metadata in (schema.metadata, *TABLES):
         for table in metadata.tables.values():
             table.to_metadata(together)
     return together

@@ -29,6 +29,7 @@ from ingestion_assets.engine.budget import next_midnight
 from ingestion_assets.engine.errors import (
     IngestionError,
     Misconfigured,
+    NotFound,
     QuotaExhausted,
     RateLimited,
     Transient,
@@ -57,7 +58,7 @@ def error_for_status(
 
     RateLimited: 429, with the wait that the source asks for. QuotaExhausted: 402 or 429, with a header that says that
     no credits are left. Transient: 5xx and the like, and 403 with a page of HTML, which is a gateway's mood and
-    not about our key. Unauthorized: 401, 402 and 403. Misconfigured: any other status, for the url is wrong.
+    not about our key. Unauthorized: 401, 402 and 403. NotFound: 404 and 410. Misconfigured: any other status, for the url is wrong.
 
     Args:
         response: its status and headers; the body is not looked at.
@@ -79,7 +80,8 @@ def error_for_status(
         return Transient(said, retry_after=wait)
     if status in (401, 402, 403):
         return Unauthorized(f"{said}: check the key and its plan")
-    return Misconfigured(f"{said}: check the provider's url")
+    kind = NotFound if status in (404, 410) else Misconfigured
+    return kind(f"{said}: check the provider's url")
 
 
 def retry_after(

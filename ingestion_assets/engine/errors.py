@@ -10,6 +10,8 @@
         Unsupported        this provider does not serve this chain, plan or question
         QuotaExhausted     the budget of the day is used up; `until` says when it is back
         Misconfigured      the question itself is wrong: address, url, chain, action
+          NotFound         nothing is at this address (any more)
+        Busy               another run has this to itself
         SchemaDrift        the source answers in a shape we do not know
         ProtocolError      the source breaks the rules of its own pages
         Fenced             another worker has moved the cursor of this stream
@@ -86,6 +88,14 @@ class QuotaExhausted(Permanent):
 
 class Misconfigured(Permanent):
     """The question itself is wrong: an address, a url, a chain, an action."""
+
+
+class NotFound(Misconfigured):
+    """Nothing is at this address: the url is wrong, or what was there is gone."""
+
+
+class Busy(Permanent):
+    """Another run has this to itself, as long as it lives."""
 
 
 class SchemaDrift(Permanent):

@@ -103,6 +103,7 @@ class Client:
             it may say more than the status.
         unit: of the times to go in the source's reset headers; None: not known, see `answers`.
         sleep: how to wait between attempts, seconds.
+        accept: kind of content that is asked for.
         transport: the wire; tests put a fake here. It then sees to the deadline.
 
     Raises:
@@ -123,6 +124,7 @@ class Client:
         errors_in_body: bool = False,
         unit: Unit | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        accept: str = "application/json",
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = httpx.URL(url)
@@ -138,7 +140,7 @@ class Client:
         self._http = httpx.Client(
             transport=Budgeted(Signed(wire, secrets), self.budget),
             timeout=timeout,
-            headers={"User-Agent": "ingestion-assets", "Accept": "application/json"},
+            headers={"User-Agent": "ingestion-assets", "Accept": accept},
         )
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: _worth_retrying(error, longest_wait)),
@@ -156,6 +158,7 @@ class Client:
         *,
         path: str = "",
         body: bytes | None = None,
+        content: str = "application/json",
         permits: int = 1,
     ) -> T:
         """Ask until the answer can be read: GET, or POST where there is a body.
@@ -164,7 +167,8 @@ class Client:
             params: query parameters, without secrets.
             read: turns the body into the answer; raises Transient to have it asked again.
             path: appended to the path of the url, as plain text.
-            body: JSON to post.
+            body: what to post.
+            content: its kind.
             permits: as how many requests the source counts it, each time it is asked.
 
         Raises:
@@ -176,7 +180,7 @@ class Client:
             "GET" if body is None else "POST",
             _address(self._url, path, params),
             content=body,
-            headers=None if body is None else {"Content-Type": "application/json"},
+            headers=None if body is None else {"Content-Type": content},
             extensions={PERMITS: permits},
         )
         answer: T = self._retrying(self._ask_once, request, read)

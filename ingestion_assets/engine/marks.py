@@ -5,7 +5,7 @@ stream are made one after another: the lock lets a second worker see what the fi
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -102,8 +102,8 @@ def _not_simply_longer(
 def _cover_one(connection: Connection, stream: str, mark: Covered, records: int) -> None:
     records += _cut_out(connection, stream, (mark.lo, mark.hi), _weaker(mark.evidence))
     near = connection.execute(
-        "SELECT lo, hi, evidence, provider FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s",
-        [stream, mark.lo - 1, mark.hi + 1],
+        f"SELECT lo, hi, evidence, provider FROM ops.coverage WHERE {_AROUND}",
+        {"stream": stream, "lo": mark.lo - 1, "hi": mark.hi + 1},
     ).fetchall()
     alike = [(lo, hi) for lo, hi, *why in near if tuple(why) == (mark.evidence.level, mark.evidence.by)]
     above = dict(alike)
@@ -136,6 +136,16 @@ def uncover(connection: Connection, stream: str, gap: Range) -> None:
     _cut_out(connection, stream, gap, LEVELS)
 
 
+def reopen(connection: Connection, stream: str, positions: Collection[int]) -> None:
+    """Take single positions out of the coverage. What is not covered costs next to nothing."""
+    if not positions:
+        return
+    lock(connection, [stream])
+    found = connection.execute(_COVERED_OF, {"stream": stream, "positions": sorted(positions)})
+    for (position,) in found.fetchall():
+        _cut_out(connection, stream, (position, position), LEVELS)
+
+
 def uncover_beyond(connection: Connection, streams: Sequence[str], position: int) -> None:
     """Take all that lies beyond a position out of the marks of these streams, so that it is wanted again."""
     lock(connection, streams)
@@ -162,9 +172,9 @@ def _cut_out(connection: Connection, stream: str, gap: Range, levels: Sequence[s
         How many records were counted with ranges of which nothing is left.
     """
     cut = connection.execute(
-        "DELETE FROM ops.coverage WHERE stream = %s AND hi >= %s AND lo <= %s AND evidence = ANY(%s)"
+        f"DELETE FROM ops.coverage WHERE {_AROUND} AND evidence = ANY(%(levels)s)"
         " RETURNING lo, hi, evidence, provider, records",
-        [stream, *gap, list(levels)],
+        {"stream": stream, "lo": gap[0], "hi": gap[1], "levels": list(levels)},
     ).fetchall()
     homeless = 0
     for lo, hi, evidence, provider, records in cut:
@@ -318,6 +328,16 @@ _NARROW = f"""
 _WAITING = f"""
     SELECT stream, raw FROM ops.dead_letters WHERE {_OVERLAP} AND raw = ANY (%(raws)s)"""
 
+# The ranges of a stream that touch lo..hi. They are disjoint: at most one of them begins before lo, and it is the last of those
+# that do. So this costs the same however many ranges there are, in whatever order they came.
+_AROUND = """
+    stream = %(stream)s AND lo <= %(hi)s AND hi >= %(lo)s AND lo >= coalesce(
+        (SELECT max(b.lo) FROM ops.coverage AS b WHERE b.stream = %(stream)s AND b.lo <= %(lo)s), %(lo)s)"""
+_COVERED_OF = """
+    SELECT asked.position FROM unnest(%(positions)s::bigint[]) AS asked (position)
+    CROSS JOIN LATERAL (SELECT c.hi FROM ops.coverage AS c WHERE c.stream = %(stream)s AND c.lo <= asked.position
+                        ORDER BY c.lo DESC LIMIT 1) AS before
+    WHERE before.hi >= asked.position"""
 _OUTDONE = """
     SELECT count(*) FROM (
         SELECT FROM ops.coverage

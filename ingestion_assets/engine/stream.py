@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+import psycopg
 import sqlalchemy as sa
+from psycopg.rows import TupleRow
 
 from ingestion_assets.engine.coverage import Ranges
 from ingestion_assets.engine.errors import SchemaDrift
@@ -86,7 +88,17 @@ class Settled:
     letter: int
 
 
-Mark = Cursor | Covered | Raised | Unproved | Settled
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Rows that Postgres makes of other rows of ours. `work` makes them in the commit's transaction, with the marks that they need.
+
+    What is done already it has to find out there: another worker may have done it since the batch was read.
+    """
+
+    work: Callable[[psycopg.Connection[TupleRow]], "Tally"]
+
+
+Mark = Cursor | Covered | Raised | Unproved | Settled | Derived
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,24 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Newest:
+    """Of two rows with one primary key, the one of the later reading stays. For entities that change at their source.
+
+    Args:
+        by: the columns that say of which reading a row is; what is more, compared in this order, is later.
+        since: the column that tells since which reading the row says what it says: where `digest` is equal in both rows, it
+            keeps its older value.
+        digest: the column that holds a hash of what the row says.
+        partial: columns that not every provider knows: NULL does not take the place of a value there.
+    """
+
+    by: tuple[str, ...]
+    since: str
+    digest: str
+    partial: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Rows of one table as one block of Postgres COPY text.
 
@@ -110,15 +140,29 @@ class Rows:
     definition; `engine.rows` makes it. The store sends it to Postgres as it is.
 
     Of two rows with one primary key the one that is stored first stays; with `least`, the name of a column, the one that
-    has less there, so that the order of reading leaves no trace. A block holds each key once. What `counts` are the
-    records themselves, and not what is noted beside them.
+    has less there, so that the order of reading leaves no trace; with `newest` the one of the later reading. A block holds
+    each key once. What `counts` are the records themselves, and not what is noted beside them.
     """
 
     table: sa.Table
     lines: bytes
     count: int
     least: str | None = None
+    newest: Newest | None = None
     counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reopens:
+    """Positions of another stream that have to be read again, because of what this batch brings.
+
+    Args:
+        key: of the other stream.
+        positions: a query for them; asked before the batch removes rows, and again after it has stored its own.
+    """
+
+    key: str
+    positions: sa.Select[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +171,8 @@ class Batch:
 
     `keys` are those of the stream's keys that the mark is true of; none named: all of them. `removes` deletes
     rows that are no longer true, before the new ones go in. Each query of `requires` must find a row, or the batch
-    was read of something that is not true any more, and is not committed.
+    was read of something that is not true any more, and is not committed. `reopens` takes positions of other streams out
+    of their coverage.
     """
 
     mark: Mark
@@ -136,6 +181,7 @@ class Batch:
     keys: tuple[str, ...] = ()
     removes: tuple[sa.Delete, ...] = ()
     requires: tuple[sa.Select[Any], ...] = ()
+    reopens: tuple[Reopens, ...] = ()
 
     @property
     def fetched(self) -> int:
@@ -202,6 +248,18 @@ class Tally:
         self.batches += other.batches
 
 
+class Turn(Protocol):
+    """The turn of a batch that has to be committed after another one."""
+
+    def __call__(self, seconds: float | None = None) -> bool:
+        """Wait until the batch before is committed: whether it is, after so many seconds (None: whenever it is).
+
+        Raises:
+            BaseException: it is not, and never will be: what its commit raised.
+        """
+        ...
+
+
 class Writer(Protocol):
     """The committing side of one stream, open for one drain."""
 
@@ -210,13 +268,12 @@ class Writer(Protocol):
         """What was committed when the writer was opened, for each key of the stream."""
         ...
 
-    def commit(self, batch: Batch, turn: Callable[[], object] | None = None) -> Tally:
+    def commit(self, batch: Batch, turn: Turn | None = None) -> Tally:
         """Make the batch and its mark durable in one transaction, or leave no trace of it.
 
         Args:
             batch: what to store.
-            turn: returns when the batch before it is committed, and raises if that failed. What nobody else can see may be
-                prepared before it is called; None: nobody is before it.
+            turn: of this batch, where another one has to be committed before it. Rows may be stored before it comes.
         """
         ...
 

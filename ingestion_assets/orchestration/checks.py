@@ -34,6 +34,7 @@ def clean(
     *,
     required_resource_keys: set[str],
     lacking: Lacking = _nothing,
+    has_holes: bool = True,
 ) -> dg.AssetChecksDefinition:
     """The check `clean`: what was asked for is whole, and every record of it is stored.
 
@@ -44,6 +45,8 @@ def clean(
         streams: the streams of the run's partitions.
         required_resource_keys: what `streams` and `lacking` read from `context.resources`.
         lacking: what is missing of streams that have no positions, a sentence each.
+        has_holes: whether what lies between two covered ranges is missing. Where positions are ids, there may be none; `streams` then
+            knows all that is wanted, also without partitions.
     """
 
     @dg.asset_check(
@@ -55,7 +58,7 @@ def clean(
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         operation = context.op_execution_context
         database: Database = getattr(operation.resources, DATABASE)
-        if operation.has_partition_key or operation.has_partition_key_range:
+        if operation.has_partition_key or operation.has_partition_key_range or not has_holes:
             wanted = wanted_by_key(streams(operation))
             gaps = missing(database.store, wanted)
             letters = open_letters(database.store, wanted) | letters_of_feeds(database.store, wanted)

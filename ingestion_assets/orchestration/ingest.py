@@ -98,20 +98,20 @@ def ingest(
     required_resource_keys: set[str],
     description: str,
     retry_policy: dg.RetryPolicy = RETRY,
-    deps: Sequence[dg.AssetKey] = (),
+    after: Sequence[dg.AssetKey | dg.AssetDep] = (),
 ) -> Callable[[Callable[[dg.AssetExecutionContext], Ingestion]], dg.AssetsDefinition]:
     """Make an asset of a function that returns an `Ingestion`.
 
     Args:
         key: `evm/transactions`.
         table: where its rows go; its columns are shown in the UI.
-        time_column: the column that says which day a row belongs to.
+        time_column: the column that says which day, year or range of ids a row belongs to.
         partitions_def: its partitions.
         group_name: the source family.
         required_resource_keys: what the function reads from `context.resources`.
         description: Markdown, for the UI.
         retry_policy: attempts inside a run, for what is Transient.
-        deps: assets whose rows it reads.
+        after: assets whose rows it is made from, or that have to be read before.
     """
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -120,7 +120,7 @@ def ingest(
         decorate = dg.asset(
             key=key.split("/"),
             io_manager_key=STORE,
-            deps=deps,
+            deps=list(after),
             partitions_def=partitions_def,
             backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=MAX_PARTITIONS_PER_RUN),
             retry_policy=retry_policy,

@@ -13,6 +13,7 @@ from starlette.routing import Mount
 
 from ingestion_assets.sandbox.explorer import explorer
 from ingestion_assets.sandbox.feeds import feeds
+from ingestion_assets.sandbox.gomafia import gomafia, league_of
 from ingestion_assets.sandbox.world import history_start, served_chains, wall_clock_head
 
 _HOST = "127.0.0.1"
@@ -41,8 +42,10 @@ def main() -> None:
     now = datetime.now(UTC)
     chains = served_chains(options.days, now)
     since = history_start(options.days, now)
+    league = league_of(now.date())
     app = Starlette(
         routes=[
+            Mount("/gomafia", gomafia(lambda: league)),
             Mount("/feeds", feeds(since, lambda: datetime.now(UTC))),
             Mount("/", explorer(chains, wall_clock_head)),
         ]
@@ -56,7 +59,7 @@ def main() -> None:
     )
     port = listener.getsockname()[1]
     ids = " and ".join(map(str, chains))
-    what = f"the chains {ids} and two feeds since {since.date()}"
+    what = f"the chains {ids}, two feeds since {since.date()}, and a league"
     print(f"sandbox: http://{_HOST}:{port}/ has {what}", flush=True)  # noqa: T201
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -66,9 +66,9 @@ class Project:
             command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def backfill(self, *options: str) -> list[dict[str, Any]]:
+    def backfill(self, *options: str, assets: str = "evm/*") -> list[dict[str, Any]]:
         """Read everything, here."""
-        return result(self.start("backfill", "evm/*", "--here", "--to", LAST_DAY, *options))
+        return result(self.start("backfill", assets, "--here", "--to", LAST_DAY, *options))
 
 
 def result(process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
@@ -120,6 +120,27 @@ def test_two_chains_equal_their_ground_truth_at_the_price_of_one_scan(harness, i
     installed.backfill()
     routes = harness.stats()["by_route"]
     assert not [route for route in routes if route.startswith("account.")], routes
+
+
+def test_the_transfer_store_equals_the_ground_truth(harness, installed):
+    """By token, row by row and in the daily totals; and these have each day's transfers."""
+    installed.watch(harness.explorer, {"one": (31337, list(harness.truth["one"]["addresses"]))})
+    installed.backfill()
+    installed.backfill(assets="transfers/*")
+    truth = harness.truth["one"]["erc20"]
+    with psycopg.connect(installed.database) as connection:
+        for query in (
+            "SELECT token_address, count(*), sum(value) FROM core.transfers GROUP BY 1",
+            "SELECT token_address, sum(transfer_count), sum(volume) FROM core.transfer_daily_totals GROUP BY 1",
+        ):
+            found = connection.execute(query).fetchall()
+            assert {token: {"transfers": int(n), "sum": str(total)} for token, n, total in found} == truth
+        by_day = "SELECT day::text, sum(transfer_count) FROM core.transfer_daily_totals GROUP BY 1"
+        stored = dict(connection.execute(by_day).fetchall())
+        raw = (
+            "SELECT timezone('UTC', block_time)::date::text, count(*) FROM raw.evm_token_transfers GROUP BY 1"
+        )
+        assert stored == dict(connection.execute(raw).fetchall())
 
 
 def agrees(

@@ -26,7 +26,8 @@ MOST_FIELDS = 200  # a feed with more has keys that are data, and no field of it
 ALL_BAD = 3  # so many unreadable records, and no readable one, are a changed format
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_UUIDS = re.compile(rf"(?:{_UUID.pattern}\n)*")
+_UUIDS = "00000000-0000-0000-0000-000000000000\n"
+_HEX_TO_ZERO = str.maketrans("123456789abcdef", "0" * 15)
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?) ?(Z|z|[+-]\d\d(?::?\d\d)?)?")
 _ISO_UTC = re.compile(  # of 29 February each is looked at by itself
     r"(?:\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
@@ -156,7 +157,7 @@ class Records:
             Unreadable: it is not.
         """
         ids = [event.id for event in found]
-        if self.config.ids == "text" or not _are(_UUIDS, ids):
+        if self.config.ids == "text" or not _are_uuids(ids):
             ids = [self._id(value) for value in ids]
         times = [event.time for event in found]
         if not _are(_ISO_UTC, times):
@@ -221,6 +222,15 @@ def hashed(feed: str, value: str) -> str:
     """A UUID for an id that is none; other feeds give the same id another one."""
     digest = hashlib.blake2b(f"{feed}\0{value}".encode(errors="surrogatepass"), digest_size=16).digest()
     return str(uuid.UUID(bytes=digest))
+
+
+def _are_uuids(values: list[Any]) -> bool:
+    """Whether all values are UUIDs in small letters; a comparison of all is ten times as fast as a pattern."""
+    try:
+        lines = "\n".join(values) + "\n"
+    except TypeError:  # a number is among them
+        return False
+    return lines.isascii() and lines.translate(_HEX_TO_ZERO) == _UUIDS * len(values)
 
 
 def _are(pattern: "re.Pattern[str]", values: list[Any]) -> bool:

@@ -73,7 +73,7 @@ def _movements(weeks: dg.MultiPartitionsDefinition) -> dg.AssetsDefinition:
         partitions_def=weeks,
         group_name="statements",
         required_resource_keys={DATABASE},
-        deps=[LINES],
+        after=[LINES],
         description="What happened in each account, from its stored lines: a row for each contract and each leg.",
     )
     def statement_movements(context: dg.AssetExecutionContext) -> Ingestion:
@@ -98,7 +98,7 @@ def _snapshots(weeks: dg.MultiPartitionsDefinition) -> Sequence[dg.AssetsDefinit
         partitions_def=weeks,
         group_name="statements",
         required_resource_keys={DATABASE},
-        deps=[MOVEMENTS],
+        after=[MOVEMENTS],
         description="Each ticker at the end of each day on which it moved: shares, cost, incomes, what was realized.",
     )
     def statement_ticker_snapshots(context: dg.AssetExecutionContext) -> Ingestion:
@@ -111,7 +111,7 @@ def _snapshots(weeks: dg.MultiPartitionsDefinition) -> Sequence[dg.AssetsDefinit
         partitions_def=weeks,
         group_name="statements",
         required_resource_keys={DATABASE},
-        deps=[MOVEMENTS],
+        after=[MOVEMENTS],
         description="Each account and currency at the end of each day on which something moved. Made in one pass with those of the tickers.",
     )
     def statement_broker_snapshots(context: dg.AssetExecutionContext) -> Ingestion:

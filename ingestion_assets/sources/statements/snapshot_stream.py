@@ -279,7 +279,7 @@ def _closing(one: Closing) -> tuple[object, ...]:
 def _rows(
     table: sa.Table, records: Sequence[Sequence[object]], *, least: str | None = None, counts: bool = True
 ) -> Rows:
-    return Rows(table, rows.lines(records), len(records), least, counts)
+    return Rows(table, rows.lines(records), len(records), least, counts=counts)
 
 
 _SUMS_OF_TICKER = (
