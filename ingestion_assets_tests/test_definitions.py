@@ -111,7 +111,7 @@ def test_sensors_and_schedules_are_off_until_asked_for(project, automate, runnin
         "transfers_sync_sandbox",
         "transfers_sync_sandbox_two",
     )
-    names = (*chains, "events_sync_audit", "events_sync_datasync")
+    names = (*chains, "events_sync_audit", "events_sync_datasync", "gomafia_sync", "statements_inbox")
     assert sensors == dict.fromkeys(names, status)
     assert schedules == {"nightly_tidy": status}
 
