@@ -22,16 +22,16 @@ from ingestion_assets.settings import Settings
 from ingestion_assets.sources.events.streams import BY_DAY, WHOLE
 from ingestion_assets.sources.evm.records import EVERY_KIND
 from ingestion_assets.sources.gomafia.phases import PHASES
-from ingestion_assets.sources.statements.assets import ACCOUNTS, open_inbox, span_of
+from ingestion_assets.sources.statements.assets import ACCOUNTS, EVERY, open_inbox, span_of
 from ingestion_assets.sources.statements.inbox import Look
-from ingestion_assets.sources.statements.registry import STREAM, Registry
+from ingestion_assets.sources.statements.registry import Registry
 from ingestion_assets.sources.transfers.merging import STORE as MERGED
 from ingestion_assets.sources.transfers.streams import TOTALS
 
 EVM = tuple(f"evm/{kind.name}" for kind in EVERY_KIND)
 TRANSFERS = (MERGED, TOTALS)
 ASSETS = (*EVM, *TRANSFERS, WHOLE, BY_DAY)
-STATEMENTS = (STREAM,)
+STATEMENTS = tuple("/".join(asset.path) for asset in EVERY)
 GOMAFIA = tuple(phase.asset for phase in PHASES)
 
 
@@ -111,9 +111,9 @@ def is_of_statements(asset: str) -> bool:
 
 
 def select_statements(
-    settings: Settings, store: Store, account: str | None, first: date | None, last: date | None
+    settings: Settings, store: Store, asset: str, account: str | None, days: tuple[date | None, date | None]
 ) -> tuple[Selection, Look]:
-    """What a person means by an account or all, and a span of days, after a look into the inbox.
+    """What a person means by one asset of statements or all, by an account or all, and a span of days, after a look into the inbox.
 
     Returns:
         The selection, and what the look has found.
@@ -129,7 +129,7 @@ def select_statements(
     files = registry.files(account)
     weeks: dict[str, partitions.Span] = {}
     for name in sorted({file.account for file in files}):
-        span = span_of((file for file in files if file.account == name), first, last)
+        span = span_of((file for file in files if file.account == name), *days)
         if span is not None:
             weeks[name] = span
     if not weeks:
@@ -137,7 +137,8 @@ def select_statements(
         raise Misconfigured(f"there is nothing to read: {said}")
     with _instance(settings) as instance:
         instance.add_dynamic_partitions(ACCOUNTS, sorted(weeks))
-    return Selection(STATEMENTS, weeks, partitions.ACCOUNT_WEEKS), look
+    chosen = (asset,) if asset in STATEMENTS else STATEMENTS
+    return Selection(chosen, weeks, partitions.ACCOUNT_WEEKS), look
 
 
 def is_of_gomafia(asset: str) -> bool:

@@ -194,6 +194,33 @@ def verify(
 
 
 @app.command()
+def prove(
+    account: AccountOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Sums that agree, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Hold what statement files state, their sums and positions, against the movements derived of them."""
+    from ingestion_assets import statement_report
+
+    with _explained(), _store() as (_settings, store):
+        found = statement_report.proved(store, account)
+        wrong = sum(1 for proof in found for _ in proof.mismatches())
+        if as_json:
+            print_rows([proof.told() for proof in found], as_json=True)
+        else:
+            for proof in found:
+                agreeing = sum(one.agrees for one in proof.sums)
+                typer.echo(f"{proof.file}: {agreeing} of {len(proof.sums)} sums agree")
+                for said in filter(None, (proof.note, *proof.mismatches())):
+                    typer.echo(f"  {said}")
+                for one in (one for one in proof.sums if everything and one.agrees):
+                    typer.echo(f"  {one.section}, {one.currency}: {one.stated:f}")
+            typer.echo(f"{len(found):,} files, {wrong:,} mismatches")
+        if wrong:
+            raise typer.Exit(1)
+
+
+@app.command()
 def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
     """How far every stream is, from the marks alone."""
     from ingestion_assets import feed_report, gomafia_report, report, statement_report
@@ -207,16 +234,18 @@ def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = F
         feeds = [
             one for one in feed_report.feeds(settings, store) if chain is None and feed in (None, one.feed)
         ]
-        accounts = statement_report.statements(store) if chain is None and feed is None else []
-        phases = gomafia_report.phases(settings, store) if chain is None and feed is None else []
+        is_all = chain is None and feed is None
+        accounts = statement_report.statements(store) if is_all else []
+        derived = statement_report.derived(store) if is_all else []
+        phases = gomafia_report.phases(settings, store) if is_all else []
         if as_json:
             told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
-            more = (*map(dataclasses.asdict, accounts), *map(dataclasses.asdict, phases))
-            print_rows([*told, *more], as_json=True)
+            of_files = (*map(dataclasses.asdict, accounts), *map(dataclasses.asdict, derived))
+            print_rows([*told, *of_files, *map(dataclasses.asdict, phases)], as_json=True)
             return
         for name, lines in itertools.groupby(found, key=lambda line: line.chain):
             print_status(name, list(lines))
-        for others in (feeds, accounts):
+        for others in (feeds, accounts, derived):
             if others:
                 rows = map(dataclasses.asdict, others)
                 print_table([{name: value for name, value in row.items() if name != "asset"} for row in rows])
@@ -235,16 +264,19 @@ def gaps(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = Fal
         found = report.gaps(settings, store, chain) if feed is None else []
         feeds = [] if chain is not None else feed_report.feed_gaps(settings, store, feed)
         lines = statement_report.statement_gaps(store) if chain is None and feed is None else []
+        derived = statement_report.derived_gaps(store) if chain is None and feed is None else []
         entities = gomafia_report.phase_gaps(settings, store) if chain is None and feed is None else []
         if as_json:
             told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
-            others = (*map(dataclasses.asdict, lines), *map(dataclasses.asdict, entities))
-            print_rows([*told, *others], as_json=True)
+            of_files = (*map(dataclasses.asdict, lines), *map(dataclasses.asdict, derived))
+            print_rows([*told, *of_files, *map(dataclasses.asdict, entities)], as_json=True)
             return
         print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in found)
         for gap in feeds:
             typer.echo(f"{gap.stream}\n  {gap.since or ''}–{gap.until or ''}  {gap.reason}")
         print_ranges((gap.stream, gap.lo, gap.hi, gap.reason) for gap in (*lines, *entities))
+        for one in derived:
+            typer.echo(f"{one.stream}\n  {one.since}–{one.until}  {one.reason}")
         typer.echo(f"{len(found):,} gaps, {report.blocks(found):,} blocks")
         if lines:
             typer.echo(f"{len(lines):,} gaps, {report.blocks(lines):,} lines of statement files")
@@ -277,7 +309,7 @@ def replay(
 @app.command()
 def backfill(
     asset: Annotated[
-        str, typer.Argument(help="evm/transactions, or evm/* for all of a family; statements/lines.")
+        str, typer.Argument(help="evm/transactions, or evm/* for all of a family, statements/* too.")
     ],
     chain: ChainOption = None,
     feed: FeedOption = None,
@@ -311,7 +343,7 @@ def backfill(
         elif backfills.is_of_statements(asset):
             with _store() as (_, store):
                 selection, look = backfills.select_statements(
-                    settings, store, account, _date(first), _date(last)
+                    settings, store, asset, account, (_date(first), _date(last))
                 )
             for said in (*look.rejected, *look.refused):
                 print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup

@@ -17,7 +17,7 @@ from ingestion_assets.sources.evm import tables as evm_tables
 from ingestion_assets.sources.gomafia import assets as gomafia
 from ingestion_assets.sources.gomafia import tables as gomafia_tables
 from ingestion_assets.sources.statements import assets as statements
-from ingestion_assets.sources.statements import tables as statement_tables
+from ingestion_assets.sources.statements import derived_tables as statement_tables
 from ingestion_assets.sources.transfers import assets as transfers
 from ingestion_assets.sources.transfers import tables as transfer_tables
 

@@ -291,8 +291,9 @@ class StreamWriter:
         rejected = list(batch.rejected)
         for rows in batch.rows:
             inserted, refused = insert(connection, rows, expect_new=self._expect_new, turn=turn)
-            tally.inserted += inserted
-            tally.duplicate += rows.count - len(refused) - inserted
+            if rows.counts:
+                tally.inserted += inserted
+                tally.duplicate += rows.count - len(refused) - inserted
             rejected += refused
         self._expect_new = not tally.duplicate
         tally.rejected = len(rejected)

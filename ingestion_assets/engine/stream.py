@@ -141,7 +141,7 @@ class Rows:
 
     Of two rows with one primary key the one that is stored first stays; with `least`, the name of a column, the one that
     has less there, so that the order of reading leaves no trace; with `newest` the one of the later reading. A block holds
-    each key once.
+    each key once. What `counts` are the records themselves, and not what is noted beside them.
     """
 
     table: sa.Table
@@ -149,6 +149,7 @@ class Rows:
     count: int
     least: str | None = None
     newest: Newest | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class Batch:
     @property
     def fetched(self) -> int:
         """Records that the source gave for this batch, good and bad."""
-        return sum(rows.count for rows in self.rows) + len(self.rejected)
+        return sum(rows.count for rows in self.rows if rows.counts) + len(self.rejected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The asset of this family, its check and its sensor, and how a run's partitions become streams."""
+"""The asset of the lines, its check, the sensor on the inbox, and how a run's partitions become streams."""
 
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -8,12 +8,16 @@ from typing import Any
 import dagster as dg
 
 from ingestion_assets.engine.coverage import size
+from ingestion_assets.engine.store import Store
 from ingestion_assets.orchestration import partitions, resources
 from ingestion_assets.orchestration.checks import clean
 from ingestion_assets.orchestration.ingest import Ingestion, ingest
+from ingestion_assets.orchestration.resources import DATABASE, Database
 from ingestion_assets.orchestration.sensors import arrivals, initial_status
 from ingestion_assets.sources.environment import Environment
+from ingestion_assets.sources.statements import derived_assets
 from ingestion_assets.sources.statements.config import StatementsConfig
+from ingestion_assets.sources.statements.derived_assets import DERIVED, LINES, underived
 from ingestion_assets.sources.statements.files import MEMBER
 from ingestion_assets.sources.statements.inbox import Inbox
 from ingestion_assets.sources.statements.registry import REGISTERED, STREAM, File, Registry
@@ -22,12 +26,12 @@ from ingestion_assets.sources.statements.tables import lines
 
 RESOURCE = "inbox"  # resource key
 ACCOUNTS = "statement_accounts"  # under which Dagster keeps the accounts that have files
-LINES = dg.AssetKey(STREAM.split("/"))
+EVERY = (LINES, *DERIVED)  # assets of this family
 
 
 def definitions(config: StatementsConfig, environment: Environment) -> dg.Definitions:
-    """The asset, its check, the sensor on the inbox, and the resource that they share."""
-    return dg.Definitions(
+    """The assets, their checks, the sensor on the inbox, and the resource that they share."""
+    of_lines = dg.Definitions(
         assets=[_lines(config)],
         asset_checks=[clean(LINES, _streams, required_resource_keys={RESOURCE})],
         sensors=[_sensor(config, environment)],
@@ -38,6 +42,7 @@ def definitions(config: StatementsConfig, environment: Environment) -> dg.Defini
             )
         },
     )
+    return dg.Definitions.merge(of_lines, derived_assets.definitions(config, ACCOUNTS))
 
 
 def open_inbox(config: StatementsConfig, environment: Environment, registry: Registry) -> Inbox:
@@ -111,14 +116,19 @@ def _sensor(config: StatementsConfig, environment: Environment) -> dg.SensorDefi
         found = inbox.look()
         for said in (*found.rejected, *found.refused):
             context.log.warning("%s", said)
-        return unread(inbox, context.instance.get_materialized_partitions(LINES))
+        known = [context.instance.get_materialized_partitions(asset) for asset in EVERY]
+        database: Database = getattr(context.resources, DATABASE)
+        found_weeks = unread(inbox, set.intersection(*map(set, known)))
+        for account, weeks in behind(inbox, database.store).items():
+            found_weeks.setdefault(account, set()).update(weeks)
+        return found_weeks
 
     return arrivals(
         name="statements_inbox",
         accounts=ACCOUNTS,
-        assets=[LINES],
+        assets=EVERY,
         arrived=arrived,
-        required_resource_keys={RESOURCE},
+        required_resource_keys={RESOURCE, DATABASE},
         interval=config.sync_seconds,
         status=initial_status(automate=environment.automate),
     )
@@ -143,6 +153,16 @@ def unread(inbox: Inbox, materialised: Iterable[str]) -> dict[str, set[date]]:
         elif file.path.split(MEMBER, maxsplit=1)[0] not in there:
             continue
         found.setdefault(file.account, set()).update(weeks)
+    return found
+
+
+def behind(inbox: Inbox, store: Store) -> dict[str, set[date]]:
+    """The weeks of each account that hold days whose movements or snapshots are missing, or not true any more."""
+    found: dict[str, set[date]] = {}
+    first, last = inbox.config.first_week, inbox.last_week()
+    for account in sorted({file.account for file in inbox.registry.files()}):
+        weeks = {day - timedelta(days=day.weekday()) for day in underived(store, account)}
+        found[account] = {max(first, min(last, week)) for week in weeks}
     return found
 
 

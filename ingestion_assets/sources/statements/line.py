@@ -4,9 +4,10 @@ Nothing here reads. A new dialect is an object with a name, a broker, `recognise
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+import msgspec
 
 from ingestion_assets.engine.errors import SchemaDrift
 from ingestion_assets.engine.stream import Rejected
@@ -20,9 +21,8 @@ class Changed(SchemaDrift):
     """A file that is not any more what was registered, although its import is not finished."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One record of a statement.
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """One record of a statement. A struct, because there are millions of them, and it is made in a tenth of the time.
 
     Args:
         position: where it begins, from 1: the line of a CSV, the number of an XML element.

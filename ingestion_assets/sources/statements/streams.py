@@ -1,6 +1,5 @@
 """What is read of a statement file: its lines in chunks, each with the mark that says which lines are whole."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,11 +7,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import msgspec
+import sqlalchemy as sa
 
 from ingestion_assets.engine import rows
 from ingestion_assets.engine.coverage import Range, Ranges, difference
 from ingestion_assets.engine.stream import Batch, Covered, Done, Evidence, Rejected, Rows
 from ingestion_assets.sources.statements import files
+from ingestion_assets.sources.statements.derived_tables import chunks
 from ingestion_assets.sources.statements.dialects import named
 from ingestion_assets.sources.statements.files import MEMBER
 from ingestion_assets.sources.statements.identity import Ordinals
@@ -23,8 +24,6 @@ from ingestion_assets.sources.statements.tables import lines
 from ingestion_assets.sources.statements.values import moment
 
 CHUNK = 2_000  # lines of one commit
-
-_ESCAPED = re.compile(r"[\\\t\n\r\0\ud800-\udfff]")  # what COPY cannot take as it is; in most lines nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ class _Rows:
             rows.text(line.section),
             ordinal,
             rows.payload(msgspec.json.encode(line.payload)),
-            rows.text(line.raw) if _ESCAPED.search(line.raw) else line.raw.encode(),
+            _verbatim(line.raw),
             self._hash,
             line.position,
             identity.encode(),
@@ -140,6 +139,17 @@ class _Rows:
         return f"dated {line.at:%Y-%m-%d}, which is not between {self._first_week} and the end of this week"
 
 
+def _verbatim(raw: str) -> bytes:
+    """A line as COPY text. There is nothing to escape in most of them."""
+    try:
+        found = raw.encode()
+    except UnicodeEncodeError:
+        return rows.text(raw)
+    if b"\\" in found or b"\t" in found or b"\n" in found or b"\r" in found or b"\0" in found:
+        return rows.text(raw)
+    return found
+
+
 class _Chunk:
     """Lines that are committed together, cut from the gaps of a file."""
 
@@ -148,7 +158,10 @@ class _Chunk:
         self._evidence = Evidence("stated", stream.file.dialect)
         self._rows_of = _Rows(stream)
         self._gaps: list[Range] = list(gaps)
+        self._file = stream.file
         self._rows: list[bytes] = []
+        self._ids: list[str] = []
+        self._times: tuple[datetime, datetime] | None = None  # of the earliest and the latest line
         self._rejected: list[Rejected] = []
         self._size = 0
 
@@ -166,6 +179,11 @@ class _Chunk:
             self._rejected.append(Rejected(record.raw.encode(), reason, record.position))
         else:
             self._rows.append(self._rows_of.row(record, *numbered))
+            self._ids.append(numbered[1])
+            if self._times is None:
+                self._times = record.at, record.at
+            elif not self._times[0] <= record.at <= self._times[1]:
+                self._times = min(self._times[0], record.at), max(self._times[1], record.at)
 
     def up_to(self, position: int) -> Iterator[Batch]:
         """What is whole when the next line is at this position: gaps that end before it, and full chunks."""
@@ -184,6 +202,35 @@ class _Chunk:
         if hi < end:
             self._gaps.insert(0, (hi + 1, end))
         found = Rows(lines, b"".join(self._rows), len(self._rows), least="file")
-        batch = Batch(Covered(lo, hi, self._evidence), (found,), tuple(self._rejected))
-        self._rows, self._rejected, self._size = [], [], 0
+        batch = Batch(
+            Covered(lo, hi, self._evidence),
+            (found, self._held(lo, hi)),
+            tuple(self._rejected),
+            removes=(self._read_before(lo, hi),),
+        )
+        self._rows, self._rejected, self._size, self._ids, self._times = [], [], 0, [], None
         return batch
+
+    def _held(self, lo: int, hi: int) -> Rows:
+        """Which lines the file holds here, whichever file's row of them stays."""
+        if self._times is None:
+            return Rows(chunks, b"", 0, counts=False)
+        first, last = self._times
+        return Rows(
+            chunks,
+            b"%b\t%b\t%d\t%d\t%b\t%b\t{%b}\n" % (
+                rows.text(self._file.account), self._file.hash.encode(), lo, hi, moment(first).encode(),
+                moment(last).encode(), ",".join(self._ids).encode(),
+            ),
+            1,
+            counts=False,
+        )  # fmt: skip
+
+    def _read_before(self, lo: int, hi: int) -> sa.Delete:
+        """What an earlier reading of these lines has said of them."""
+        return sa.delete(chunks).where(
+            chunks.c.account == self._file.account,
+            chunks.c.file == self._file.hash,
+            chunks.c.lo >= lo,
+            chunks.c.hi <= hi,
+        )

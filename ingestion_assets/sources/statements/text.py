@@ -71,11 +71,23 @@ def records(source: Source) -> Iterator[tuple[int, str, list[str]]]:
         if len(taken) > 1 and raw.count('"') % 2:
             raise Unreadable(f"a quote is opened at line {position:,} and never closed")
         if cells:
-            if _SUSPECT.search(raw):
+            if _may_hold_a_formula(raw):
                 _refuse_formulas(position, cells)
             yield position, raw.rstrip("\r\n"), cells
         position += len(taken)
         taken.clear()
+
+
+def _may_hold_a_formula(raw: str) -> bool:
+    """Whether the cells of a line have to be looked at. Nearly all lines are done with before the pattern is tried."""
+    if "=" in raw or "(" in raw or "|" in raw or "!" in raw:
+        return _SUSPECT.search(raw) is not None
+    at = raw.find("@")
+    while at >= 0:
+        if raw[:at].rstrip()[-1:] in ("", ",", '"'):
+            return True
+        at = raw.find("@", at + 1)
+    return False
 
 
 def _refuse_formulas(position: int, cells: list[str]) -> None:

@@ -39,22 +39,31 @@ def test_a_backfill_here_looks_reads_and_tells(cli, inbox, connection):
     inbox.put("savings/a.csv", history(fill(9), fill(8), fill(8)))
     inbox.put("margin/a.csv", history(fill(7, day=27)))
     inbox.put("odd.csv", "who,knows\n")
-    result = cli("backfill", "statements/lines", "--account", "savings", "--here", "--json")
+    result = cli("backfill", "statements/*", "--account", "savings", "--here", "--json")
     assert result.exit_code == 0, result.stderr
     assert "odd.csv: its format is not known" in result.stderr
     (done,) = json.loads(result.stdout)
-    assert (done["status"], done["partitions"], done["new_rows"]) == ("COMPLETED_SUCCESS", 1, 3)
+    assert (done["status"], done["partitions"], done["new_rows"]) == ("COMPLETED_SUCCESS", 1, 3 + 3 + 2)
     assert raws(connection) == same([fill(9), fill(8), fill(8)])
 
-    status = {line["account"]: line for line in json.loads(cli("status", "--json").stdout)}
+    told = json.loads(cli("status", "--json").stdout)
+    status = {line["account"]: line for line in told if line["asset"] == "statements/lines"}
+    derived = {line["account"]: line for line in told if line["asset"] == "statements/movements"}
     assert status["savings"] | {"asset": ""} == {
         "asset": "", "account": "savings", "files": 1, "unfinished": 0, "records": 3, "lines": 3, "missing": 0, "dead_letters": 0,
+    }  # fmt: skip
+    assert derived["savings"] == {
+        "asset": "statements/movements", "account": "savings", "movements": 3, "lines_behind": 0, "snapshots_to": "2025-03-03",
+        "dead_letters": 0,
     }  # fmt: skip
     assert status["margin"]["unfinished"] == 1
     (gap,) = json.loads(cli("gaps", "--json").stdout)
     assert (gap["lo"], gap["hi"], gap["reason"]) == (1, 2, "margin/a.csv: not read yet")
     assert "1 gaps, 2 lines of statement files" in cli("gaps").stdout
     assert "savings" in cli("status").stdout
+    proved = cli("prove", "--all").stdout
+    assert "savings/a.csv: 1 of 1 sums agree" in proved
+    assert "Value + Commissions + Fees, USD: -300.24" in proved
 
 
 def test_nothing_to_read_is_told(cli, inbox):

@@ -15,7 +15,9 @@ from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.store import Store, connection_pool
 from ingestion_assets.sources.statements.config import StatementsConfig
 from ingestion_assets.sources.statements.inbox import Inbox, Look
+from ingestion_assets.sources.statements.movement_stream import AccountMovements
 from ingestion_assets.sources.statements.registry import Registry
+from ingestion_assets.sources.statements.snapshot_stream import AccountSnapshots
 from ingestion_assets.sources.statements.streams import FileLines
 
 NOW = 1_767_000_000.0  # 2025-12-29
@@ -82,6 +84,33 @@ class Dropped:
         self.look()
         return drain(self.streams(chunk), self.store)
 
+    def accounts(self) -> list[str]:
+        """Those that have files."""
+        return sorted({file.account for file in self.inbox.registry.files()})
+
+    def derived(self, chunk: int = 3, accounts: Iterable[str] | None = None):
+        """Movements of these accounts, or of all, and their snapshots."""
+        names = list(self.accounts() if accounts is None else accounts)
+        first = drain([AccountMovements(name, self.store, chunk=chunk) for name in names], self.store)
+        second = drain([AccountSnapshots(name, self.store, chunk=chunk) for name in names], self.store)
+        return first, second
+
+
+DERIVED = {
+    "movements": "core.movements", "lots": "core.lots", "closings": "core.closings", "tickers": "core.ticker_snapshots",
+    "accounts": "core.broker_snapshots",
+}  # fmt: skip
+LETTERS = "SELECT stream, lo, hi, reason, raw FROM ops.dead_letters WHERE settled_at IS NULL"
+
+
+def everything(connection) -> dict[str, list[tuple]]:
+    """All that is stored of statements, whatever was done to get there."""
+    tables = {
+        name: connection.execute(f"SELECT * FROM {table}").fetchall() for name, table in DERIVED.items()
+    }
+    tables |= {"lines": stored(connection), "letters": connection.execute(LETTERS).fetchall()}
+    return {name: sorted(rows, key=str) for name, rows in tables.items()}
+
 
 COLUMNS = "account, at, dialect, section, ordinal, payload::text, raw, file, line, id::text"
 
@@ -101,16 +130,23 @@ def same(lines: Iterable[str]) -> list[str]:
     return sorted(lines, key=str)
 
 
-def main(url: str, folder: str, seed: str) -> None:
-    """Import all that lies in a folder, in an order and in chunks that the seed decides."""
+def main(url: str, folder: str, seed: str, phase: str = "all") -> None:
+    """Import all that lies in a folder, and derive what follows, in an order and in chunks that the seed decides."""
     chance = random.Random(int(seed))
     with connection_pool(url) as pool:
         dropped = Dropped(Path(folder), Store(pool), now=time.time())
         dropped.look()
         streams = dropped.streams(chance.randint(50, 400))
         chance.shuffle(streams)
-        drained = drain(streams, dropped.store, read_ahead=chance.randint(0, 2), writers=chance.randint(1, 2))
-        assert not drained.failed
+        if phase == "all" and chance.random() < 0.5:  # what is derived of a part is derived again
+            drain(streams[: len(streams) // 2], dropped.store)
+            dropped.derived(chance.randint(5, 200))
+        if phase == "all":
+            drained = drain(
+                streams, dropped.store, read_ahead=chance.randint(0, 2), writers=chance.randint(1, 2)
+            )
+            assert not drained.failed
+        dropped.derived(chance.randint(5, 400))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,11 @@ HEADER = "Header"
 PERIOD_WITHIN = 50  # records from the beginning
 Record = tuple[int, str, list[str]]
 
+BASE = ("Base Currency", "Basiswährung", "Базовая валюта")
+RATES = "Mark-to-Market Performance Summary"  # of those sections that tell rates, the one above the trades
 KINDS = frozenset({HEADER, "Data", "SubTotal", "Total", "Notes"})
 
+_TO = r" [-–—] "
 _YEAR = re.compile(r"\d{4}")
 _DAY = re.compile(r"\b\d{1,2}\b")
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -42,7 +45,19 @@ def last_day(period: str) -> date:
     Raises:
         ValueError: there is no date in it.
     """
-    end = re.split(r" [-–—] ", period.strip())[-1]
+    return _day_in(re.split(_TO, period.strip())[-1])
+
+
+def first_day(period: str) -> date:
+    """The first day of a statement's period.
+
+    Raises:
+        ValueError: there is no date in it.
+    """
+    return _day_in(re.split(_TO, period.strip())[0])
+
+
+def _day_in(end: str) -> date:
     month = next(
         (MONTHS[word[:3].lower()] for word in _WORD.findall(end) if word[:3].lower() in MONTHS), None
     )
@@ -138,6 +153,8 @@ class _Statement:
         self._end = end
         self._headers: dict[str, tuple[str, ...]] = {}
         self._account: str | None = None
+        self._base: str | None = None  # currency of the account
+        self._rates: dict[str, str] = {}  # of the day, in the base currency
 
     def line(self, position: int, raw: str, cells: Sequence[str]) -> Line | None:
         """A line; None: it was a header."""
@@ -153,6 +170,7 @@ class _Statement:
         self._note(section, named)
         payload: dict[str, str | None] = {"kind": kind}
         payload |= {name: self._value(section, kind, name, cell) for name, cell in named.items()}
+        payload |= self._beside(section, named)
         event = self._dialect.events.get(section)
         at = self._when(event, named) if event is not None and kind == "Data" else None
         if event is not None and at is not None:
@@ -167,6 +185,20 @@ class _Statement:
         value = named.get("Field Value", "").strip()
         if section == "Account Information":
             self._account = value if field in ACCOUNT else named.get("Account", self._account)
+
+        if section in ("Summary", "Account Information") and field in BASE:
+            self._base = value or None
+        if section == RATES and named.get("Asset Category") == "Forex" and _is_of_a_day(self._period):
+            self._rates[named.get("Symbol", "").strip()] = named.get("Current Price", "").strip()
+
+    def _beside(self, section: str, named: Mapping[str, str]) -> dict[str, str | None]:
+        """What only the statement tells, and the events of these sections cannot do without."""
+        if section == "Transaction History" and self._base:
+            return {"Base Currency": self._base}
+        rate = self._rates.get(named.get("Symbol", "").partition(".")[0].strip())
+        if section == "Trades" and self._base and rate not in (None, *NOTHING):
+            return {f"Rate in {self._base}": rate}
+        return {}
 
     def _value(self, section: str, kind: str, name: str, cell: str) -> str | None:
         """Cells of data are what their column holds; a total may write anything below a header."""
@@ -197,6 +229,10 @@ class _Statement:
 def _name(cell: str, number_of_column: int) -> str:
     bare = cell.strip()
     return COLUMNS.get(bare, bare) or f"column {number_of_column}"
+
+
+def _is_of_a_day(period: str) -> bool:
+    return len(re.split(_TO, period.strip())) == 1
 
 
 def _is_total(cell: str) -> bool:

@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from operator import itemgetter
+from operator import getitem, itemgetter
+from typing import TypeVar
 
 from ingestion_assets.engine.stream import Rejected
 from ingestion_assets.sources.statements import text
@@ -80,6 +81,34 @@ class Table:
         return Layout(self, tuple(columns), self.time or in_zone(zone))
 
 
+V = TypeVar("V")
+
+
+class Known(dict[str, V]):
+    """What cells of one column are, each read once: most of them say again what another one said.
+
+    Args:
+        read: a cell.
+    """
+
+    MOST = 65_536  # cells that are remembered
+
+    def __init__(self, read: Callable[[str], V]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, cell: str) -> V:
+        """A cell that was not seen before, or is not remembered.
+
+        Raises:
+            ValueError: it is not what its column holds.
+        """
+        if len(self) >= self.MOST:
+            self.clear()
+        value = self[cell] = self._read(cell)
+        return value
+
+
 class Layout:
     """A table in the order of one file's columns.
 
@@ -93,11 +122,12 @@ class Layout:
         self, table: Table, columns: tuple[Column | None, ...], time: Callable[[str], datetime]
     ) -> None:
         self._table = table
-        self._time = time
         self._at = columns.index(None)
         self._headers = [table.at if column is None else column.header for column in columns]
         self._names = ["time" if column is None else column.name for column in columns]
         self._values = [_moment_of(time) if column is None else column.value for column in columns]
+        self._known = [Known(value) for value in self._values]
+        self._times: Known[datetime] = Known(time)
         # In the order of the declaration, whatever that of the file: another export has to give the same key.
         keys = [one.name for one in table.columns if one.in_key]
         self._key = itemgetter(*keys)
@@ -112,9 +142,7 @@ class Layout:
         if len(cells) != len(self._names):
             raise ValueError(f"{len(cells)} cells below a header of {len(self._names)}")
         try:
-            payload = {
-                name: value(cell) for name, value, cell in zip(self._names, self._values, cells, strict=True)
-            }
+            payload = dict(zip(self._names, map(getitem, self._known, cells), strict=True))
         except ValueError:
             self._explain(cells)
             raise
@@ -125,7 +153,7 @@ class Layout:
             position,
             raw,
             self._table.section,
-            self._time(cells[self._at]),
+            self._times[cells[self._at]],
             self._key(payload),
             payload,
             account,
