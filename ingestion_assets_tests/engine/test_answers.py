@@ -11,6 +11,7 @@ from ingestion_assets.engine.answers import allowed, error_for_status, pause_aft
 from ingestion_assets.engine.errors import (
     IngestionError,
     Misconfigured,
+    NotFound,
     QuotaExhausted,
     RateLimited,
     Transient,
@@ -31,8 +32,8 @@ def answer(status, **headers):
     ("status", "kind", "error"),
     [
         (301, "", Misconfigured), (400, "", Misconfigured), (401, "", Unauthorized), (402, "", Unauthorized),
-        (403, "application/json", Unauthorized), (403, "text/html", Transient), (404, "", Misconfigured),
-        (405, "", Misconfigured), (408, "", Transient), (410, "", Misconfigured), (413, "", Misconfigured),
+        (403, "application/json", Unauthorized), (403, "text/html", Transient), (404, "", NotFound),
+        (405, "", Misconfigured), (408, "", Transient), (410, "", NotFound), (413, "", Misconfigured),
         (418, "", Transient), (425, "", Transient), (429, "text/html", RateLimited), (500, "", Transient),
         (502, "text/html", Transient), (503, "", Transient), (504, "", Transient), (520, "", Transient),
         (529, "", Transient),

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from ingestion_assets.engine.errors import (
     IngestionError,
     Misconfigured,
+    NotFound,
     Permanent,
     QuotaExhausted,
     RateLimited,
@@ -357,9 +358,9 @@ def said(text):
         (429, said("range"), TooMuch, "the node says"),
         (400, b'{"message":"no route"}', Misconfigured, "HTTP 400"),
         (401, b"[1]", Unauthorized, "HTTP 401"),
-        (404, b'{"result":"0x1"}', Misconfigured, "HTTP 404"),  # an error is no answer
-        (404, b"<html>", Misconfigured, "HTTP 404"),
-        (404, b"", Misconfigured, "HTTP 404"),
+        (404, b'{"result":"0x1"}', NotFound, "HTTP 404"),  # an error is no answer
+        (404, b"<html>", NotFound, "HTTP 404"),
+        (404, b"", NotFound, "HTTP 404"),
         (502, said("range"), Transient, "HTTP 502"),
     ],
 )  # fmt: skip
