@@ -31,7 +31,8 @@ def difference(wanted: Iterable[Range], covered: Iterable[Range]) -> Ranges:
         start = lo
         while first < len(holes) and holes[first][1] < lo:
             first += 1
-        for hole_lo, hole_hi in holes[first:]:
+        for at in range(first, len(holes)):  # no slice: with many ranges its copies would cost more than all else
+            hole_lo, hole_hi = holes[at]
             if hole_lo > hi:
                 break
             if hole_lo > start:
