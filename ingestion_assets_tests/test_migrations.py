@@ -9,12 +9,13 @@ from ingestion_assets.engine import database, schema
 from ingestion_assets.sources.events import tables as events
 from ingestion_assets.sources.evm import tables as evm
 from ingestion_assets.sources.statements import tables as statements
+from ingestion_assets.sources.transfers import tables as transfers
 
 
 def known():
     """Every table that the package defines, in one place."""
     together = sa.MetaData()
-    for metadata in (schema.metadata, evm.metadata, events.metadata, statements.metadata):
+    for metadata in (schema.metadata, evm.metadata, events.metadata, statements.metadata, transfers.metadata):
         for table in metadata.tables.values():
             table.to_metadata(together)
     return together

@@ -84,6 +84,8 @@ class ChainConfig(Section):
     addresses: Annotated[tuple[Address, ...], AfterValidator(_once_each)] = ()
     tokens: Annotated[tuple[Token, ...], AfterValidator(_once_each)] = ()  # or "*": every token
     proofs: Annotated[tuple[Proof, ...], AfterValidator(_once_each)] = ()  # asked for after each run
+    retention_days: Annotated[Whole, Field(ge=1)] | None = None  # of the transfer store; none: all is kept
+    serve: Literal["store", "upstream"] = "store"  # who answers for this chain's transfers
 
     def named(self) -> list[tuple[str, AnyProvider, str | None]]:
         """Each provider once for each of its keys: its name, what was typed, and the variable that holds the key.

@@ -1,0 +1,1 @@
+"""The transfer store: every ERC-20 transfer that `evm` has brought in, once, in the form in which it is served."""
