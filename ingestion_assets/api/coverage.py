@@ -5,7 +5,8 @@ the token; one about neither by all streams of the chain together, for then ever
 means: read by `evm`, and in `core.transfers` by now.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 from ingestion_assets.api.answers import BlockRange, ChainCoverage, CoveredRange
 from ingestion_assets.api.config import ALL_TOKENS, ServedChain
@@ -64,7 +65,7 @@ def of_question(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> tuple
         ranges = union(blocks for stream in streams for blocks in covered(snapshot, stream))
     else:
         streams = watched(chain)
-        ranges = _common(covered(snapshot, stream) for stream in streams)
+        ranges = everywhere(snapshot, chain)
         if wanted.address is not None or wanted.token is not None:
             what = " in ".join(
                 text
@@ -78,9 +79,12 @@ def of_question(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> tuple
     return difference(ranges, snapshot.pending.get(chain.name, ())), streams, note
 
 
-def _common(all_ranges: Iterable[Ranges]) -> Ranges:
+@lru_cache(maxsize=64)
+def everywhere(snapshot: Snapshot, chain: ServedChain) -> Ranges:
+    """The blocks that every stream of a chain has read."""
     common: Ranges | None = None
-    for ranges in all_ranges:
+    for stream in watched(chain):
+        ranges = covered(snapshot, stream)
         common = ranges if common is None else intersection(common, ranges)
         if not common:
             break
@@ -103,6 +107,7 @@ def span(snapshot: Snapshot, chain: ServedChain, wanted: Wanted, ranges: Ranges)
     return (lo, hi) if lo <= hi else None
 
 
+@lru_cache(maxsize=512)
 def of_answer(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> ChainCoverage:
     """What an answer says of its own completeness on one chain."""
     ranges, streams, note = of_question(snapshot, chain, wanted)

@@ -47,6 +47,10 @@ class Wanted:
         """Whether it is all of some chains, or of a token on them: what daily totals add up to."""
         return (self.lo, self.hi, self.address, self.hash, self.since, self.until) == (None,) * 6
 
+    def fingerprint(self) -> tuple[object, ...]:
+        """What tells it from others."""
+        return (self.chains, self.newest_first, *(getattr(self, name) for name in _GIVEN))
+
     def values(self) -> dict[str, Any]:
         """What its SQL is bound to."""
         named: dict[str, Any] = {f"chain{n}": chain for n, chain in enumerate(self.chains)}

@@ -46,8 +46,8 @@ class Transfer(TokenTransfer, kw_only=True):
     chain_id: int
     chain_name: str
     log_index: str | None
-    ordinal: int
-    id: str
+    ordinal: int | None  # among equals; None: an upstream does not tell
+    id: str | None
 
 
 class Transaction(msgspec.Struct, rename="camel", gc=False, kw_only=True):

@@ -69,9 +69,9 @@ class ChainState:
         return sum(one.queued for one in self.providers)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """The store at a moment. All but `taken_at` and `chains` is shared with the one before as long as `version` is the same."""
+    """The store at a moment; equal to itself only, so that what follows from it can be remembered. All but `taken_at` and `chains` is shared with the one before as long as `version` is the same."""
 
     taken_at: datetime
     version: str  # another one: rows or marks have changed since
