@@ -1,7 +1,7 @@
 """The app: routes, and what every request passes. Belongs here: HTTP, and nothing that answers a question by itself."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated
 
@@ -9,20 +9,30 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from ingestion_assets.api import answers, health, lists, transfers
+from ingestion_assets.api import answers, export, health, lists, page, transfers
 from ingestion_assets.api.access import Limited, Rates, Token
+from ingestion_assets.api.chains import chosen, filtered
 from ingestion_assets.api.config import ApiConfig, Explorer
 from ingestion_assets.api.errors import BadQuestion, CannotServe, Refusal, from_pydantic, refusal
-from ingestion_assets.api.parameters import ListQuestion, Question, TotalsQuestion, TransferQuestion
-from ingestion_assets.api.responding import document, documented, respond
+from ingestion_assets.api.facade import routes as facade
+from ingestion_assets.api.parameters import (
+    ExportQuestion,
+    ListQuestion,
+    Question,
+    TotalsQuestion,
+    TransferQuestion,
+)
+from ingestion_assets.api.responding import document, documented, refusals, respond
 from ingestion_assets.api.service import Service
 
+CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
 SMALLEST_PACKED = 1_000  # bytes
 
 QUESTIONS: dict[str, type[Question]] = {
     "/api/transfers": TransferQuestion,
+    "/api/transfers/export": ExportQuestion,
     "/api/totals": TotalsQuestion,
     "/api/coverage": ListQuestion,
     "/api/gaps": ListQuestion,
@@ -66,9 +76,11 @@ def create_app(config: ApiConfig, explorers: Mapping[str, Explorer] | None = Non
     )
     app.state.service = service
     _errors(app)
-    _transfers(app, service)
+    _transfers(app, service, config)
     _lists(app, service)
     _health(app, service)
+    facade.add(app, service, client_of)
+    page.add(app, service)
     document(app, ANSWERS)
     return app
 
@@ -97,7 +109,7 @@ def client_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def _transfers(app: FastAPI, service: Service) -> None:
+def _transfers(app: FastAPI, service: Service, config: ApiConfig) -> None:
     @app.get("/api/transfers", tags=["transfers"], responses=documented(answers.Transfers))
     async def read_transfers(request: Request, question: Annotated[TransferQuestion, Query()]) -> Response:
         """A page of transfers in one order over all chains, how many there are, how fresh they are, and what is known to be whole."""
@@ -105,6 +117,34 @@ def _transfers(app: FastAPI, service: Service) -> None:
         codes = [(one.scope, one.code) for one in answer.warnings]
         says = (answer.data, answer.meta, answer.source == "upstream", answer.stale, answer.coverage, codes)
         return respond(request, answer, says)
+
+
+    @app.get(
+        "/api/transfers/export",
+        tags=["transfers"],
+        response_class=Response,
+        responses={200: {"content": {CSV: {}, PARQUET: {}}}, **refusals()},
+    )
+    async def export_transfers(question: Annotated[ExportQuestion, Query()]) -> Response:
+        """All transfers of a filter as a CSV or Parquet file, sent while it is read."""
+        chains = chosen(config, question)
+        wanted = filtered(chains, question, newest_first=question.sort == "desc")
+        make = export.csv if question.format == "csv" else export.parquet
+        parts = make(service.database, wanted)
+        first = await anext(parts)  # what goes wrong before it can still be told by a status
+        headers = {"Content-Disposition": f'attachment; filename="transfers.{question.format}"'}
+        if question.format == "parquet":
+            headers["Content-Encoding"] = "identity"  # it is packed already
+        media = CSV if question.format == "csv" else PARQUET
+        return StreamingResponse(_all(first, parts), headers=headers, media_type=media)
+
+
+async def _all(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    """The parts of a file; if the client goes away, the reading ends at once."""
+    async with aclosing(rest):
+        yield first
+        async for part in rest:
+            yield part
 
 
 def _lists(app: FastAPI, service: Service) -> None:

@@ -24,6 +24,10 @@ COLUMNS = (
 
 _TABLE = sql.Identifier(str(transfers.schema), transfers.name)
 _OF_CHAIN = tuple(name for name in ORDER if name != "chain")
+_AS_TEXT: dict[str, sql.Composable] = {
+    "value": sql.SQL("value::text AS value"),
+    "payload": sql.SQL("payload::text AS payload"),
+}
 Side = Literal["any", "sender", "receiver"]
 Edge = Literal["none", "whole", "rest", "later"]  # of a branch's chain: which rows come after the position
 
@@ -41,15 +45,18 @@ class Wanted:
     hash: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    sender: str | None = None
+    receiver: str | None = None
+    is_either: bool = False  # sender or receiver, where both are named
 
     @property
     def is_whole(self) -> bool:
         """Whether it is all of some chains, or of a token on them: what daily totals add up to."""
-        return (self.lo, self.hi, self.address, self.hash, self.since, self.until) == (None,) * 6
+        return not any(getattr(self, name) is not None for name in _GIVEN if name != "token")
 
     def fingerprint(self) -> tuple[object, ...]:
         """What tells it from others."""
-        return (self.chains, self.newest_first, *(getattr(self, name) for name in _GIVEN))
+        return (self.chains, self.newest_first, self.is_either, *(getattr(self, name) for name in _GIVEN))
 
     def values(self) -> dict[str, Any]:
         """What its SQL is bound to."""
@@ -62,7 +69,7 @@ class Wanted:
     def shape(self) -> "_Shape":
         """Which conditions it has."""
         given = tuple(name for name in _GIVEN if getattr(self, name) is not None)
-        return _Shape(len(self.chains), given, self.newest_first)
+        return _Shape(len(self.chains), given, self.newest_first, self.is_either)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +77,10 @@ class _Shape:
     chains: int
     given: tuple[str, ...]
     newest_first: bool
+    is_either: bool
 
 
-_GIVEN = ("lo", "hi", "address", "token", "hash", "since", "until")
+_GIVEN = ("lo", "hi", "address", "token", "hash", "since", "until", "sender", "receiver")
 
 
 def page(wanted: Wanted, limit: int, after: Position | None = None) -> tuple[bytes, dict[str, Any]]:
@@ -97,7 +105,7 @@ def count(wanted: Wanted, most: int) -> tuple[bytes, dict[str, Any]]:
 def export(wanted: Wanted, chain: int, columns: sql.Composable) -> tuple[sql.Composed, dict[str, Any]]:
     """The query of all of them on one of the chains, by its number, in order, and its values: one scan, for all of it is read."""
     shape = wanted.shape()
-    conditions = [_of_chain(chain), *_conditions(shape.given, chain)]
+    conditions = [_of_chain(chain), *_conditions(shape, chain)]
     if "address" in shape.given:
         sides = sql.SQL(" OR ").join([_same("from_address", "address"), _same("to_address", "address")])
         conditions.append(sql.SQL("({})").format(sides))
@@ -118,7 +126,7 @@ def _same(column: str, name: str) -> sql.Composable:
     )
 
 
-def _conditions(given: tuple[str, ...], chain: int) -> list[sql.Composable]:
+def _conditions(shape: _Shape, chain: int) -> list[sql.Composable]:
     """Those of the filter, but for the address. The key tells between which times blocks lie, and so in which months."""
     time_of = sql.SQL(
         "(SELECT block_time FROM {} WHERE {} AND block_number {} {} ORDER BY block_number {}, block_time {} LIMIT 1)"
@@ -136,7 +144,14 @@ def _conditions(given: tuple[str, ...], chain: int) -> list[sql.Composable]:
         "since": sql.SQL("block_time >= %(since)s"),
         "until": sql.SQL("block_time < %(until)s"),
     }
-    return [known[name] for name in given if name in known]
+    parties = [
+        _same(column, name)
+        for column, name in (("from_address", "sender"), ("to_address", "receiver"))
+        if name in shape.given
+    ]
+    if parties and shape.is_either:
+        parties = [sql.SQL("({})").format(sql.SQL(" OR ").join(parties))]
+    return [*(known[name] for name in shape.given if name in known), *parties]
 
 
 def _side(side: Side) -> list[sql.Composable]:
@@ -192,7 +207,7 @@ def _branches(shape: _Shape, edges: tuple[Edge, ...]) -> Iterator[sql.Composable
                 [
                     _of_chain(chain),
                     *_side(side),
-                    *_conditions(shape.given, chain),
+                    *_conditions(shape, chain),
                     *_edge(edge, newest_first=shape.newest_first),
                 ]
             )
@@ -203,8 +218,9 @@ def _page(shape: _Shape, edges: tuple[Edge, ...], columns: tuple[str, ...], *, s
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     branch = sql.SQL("(SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT %(limit)s)")
     inner = _order(_OF_CHAIN, newest_first=shape.newest_first)
+    read = sql.SQL(", ").join(_AS_TEXT.get(name, sql.Identifier(name)) for name in columns)
     parts = [
-        branch.format(names, _TABLE, conditions, inner) for conditions in _branches(shape, edges)
+        branch.format(read, _TABLE, conditions, inner) for conditions in _branches(shape, edges)
     ]
     query = sql.SQL("SELECT {} FROM ({}) AS branches ORDER BY {}").format(
         names, sql.SQL(" UNION ALL ").join(parts), _order(ORDER, newest_first=shape.newest_first)

@@ -139,13 +139,11 @@ def confirmations(head: int | None, block: int) -> str:
     return "" if head is None else str(max(0, head - block + 1))
 
 
-def transfer_fields(
-    row: Mapping[str, Any], head: int | None
-) -> dict[str, str]:
+def transfer_fields(row: Mapping[str, Any], head: int | None) -> dict[str, str]:
     """The fields of a `TokenTransfer`.
 
     Args:
-        row: of `core.transfers`, by column; the payload is text, or None where it is not wanted.
+        row: of `core.transfers`, by column; the payload is text.
         head: the newest block that was seen of its chain.
     """
     said = decode(row["payload"])
@@ -230,29 +228,38 @@ TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 
 
 def log(row: Mapping[str, Any], _head: int | None) -> Log:
-    """A row of `raw.evm_erc20_transfers`, which is an event of the topic `TRANSFER`.
+    """A row of `core.transfers` whose log index is known: an event of the topic `TRANSFER`.
 
     What a log does not tell, the price and use of gas, is `0x`, as explorers write a number that they do not have.
     """
     get = decode(row["payload"]).get
-    topics = get("topics")
+    index = decimal(get("transactionIndex"))
     return Log(
         address=row["token_address"],
-        topics=topics
-        if isinstance(topics, list)
-        else [TRANSFER, topic_of(row["from_address"]), topic_of(row["to_address"] or "0x")],
+        topics=[TRANSFER, topic_of(row["from_address"]), topic_of(row["to_address"] or "")],
         data=f"0x{int(row['value']):064x}",
         block_number=hex(row["block_number"]),
-        block_hash=row["block_hash"],
+        block_hash=text(get("blockHash") or get("block_hash")),
         time_stamp=hex(int(row["block_time"].timestamp())),
-        gas_price=text(get("gasPrice")) or "0x",
-        gas_used=text(get("gasUsed")) or "0x",
-        log_index=hex(row["log_index"]),
+        gas_price="0x",
+        gas_used="0x",
+        log_index=hex(row["log_index"] or 0),
         transaction_hash=row["tx_hash"],
-        transaction_index=text(get("transactionIndex")) or "0x",
+        transaction_index=hex(int(index)) if index.isdecimal() else "0x",
     )
 
 
 def topic_of(address: str) -> str:
     """An address as an indexed field of an event."""
     return "0x" + address.removeprefix("0x").rjust(64, "0")
+
+
+def address_of(topic: str) -> str | None:
+    """The address that an indexed field holds; None: no address is written like that."""
+    digits = topic.lower().removeprefix("0x").rjust(64, "0")
+    return "0x" + digits[24:] if len(digits) == 64 and not digits[:24].strip("0") else None  # noqa: PLR2004
+
+
+def token_transfer(row: Mapping[str, Any], head: int | None) -> TokenTransfer:
+    """A row of `core.transfers`."""
+    return TokenTransfer(**transfer_fields(row, head))

@@ -46,11 +46,16 @@ def _has(named: str, mark: str) -> bool:
     )
 
 
+def refusals(errors: Sequence[int] = (400, 401, 429, 503)) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route, for its documentation."""
+    return {status: {"model": Refusal, "description": HTTPStatus(status).phrase} for status in errors}
+
+
 def documented(answer: type, *, errors: Sequence[int] = (400, 401, 429, 503)) -> dict[int | str, dict[str, Any]]:
     """The responses of a route, for its documentation."""
-    refusals = {status: {"model": Refusal, "description": HTTPStatus(status).phrase} for status in errors}
     content = {JSON: {"schema": {"$ref": SCHEMAS + answer.__name__}}}
-    return {200: {"content": content, "description": (answer.__doc__ or "").splitlines()[0]}, **refusals}
+    description = (answer.__doc__ or "").splitlines()[0]
+    return {200: {"content": content, "description": description}, **refusals(errors)}
 
 
 def document(app: FastAPI, answers: Sequence[type]) -> None:
