@@ -42,6 +42,7 @@ class Settings:
     database: str | None = field(
         repr=False
     )  # INGESTION_DATABASE_URL, with its password; None: the embedded server
+    api_token: str | None = field(repr=False)  # INGESTION_API_TOKEN: what the API wants as a bearer token
     automate: bool  # INGESTION_AUTOMATE: sensors and schedules begin switched on
     variables: Mapping[str, str] = field(repr=False)  # where the key variables of sources.yaml are looked up
 
@@ -54,6 +55,7 @@ class Settings:
             home=home,
             sources_file=Path(sources).resolve() if sources else home / "sources.yaml",
             database=environment.get("INGESTION_DATABASE_URL") or None,
+            api_token=environment.get("INGESTION_API_TOKEN") or None,
             automate=environment.get("INGESTION_AUTOMATE") == "1",
             variables=environment,
         )

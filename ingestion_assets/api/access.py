@@ -61,9 +61,7 @@ class Rates:
         clock: seconds, never backwards.
     """
 
-    def __init__(
-        self, per_second: float, burst: int, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, per_second: float, burst: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_second = per_second
         self.burst = burst
         self._clock = clock

@@ -137,7 +137,9 @@ class Transfers(Answer):
     stale: bool
     source: str  # store, cache (a page that is kept ready), stale-cache (the same, while the store is away), upstream
     last_ingested_at: datetime | None
-    ingest_lag_seconds: int | None  # since the last check that succeeded, of the chain for which that is longest
+    ingest_lag_seconds: (
+        int | None
+    )  # since the last check that succeeded, of the chain for which that is longest
     warnings: Sequence[Warned]
     coverage: Sequence[ChainCoverage]
     limits: dict[str, Any]

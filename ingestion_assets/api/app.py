@@ -118,7 +118,6 @@ def _transfers(app: FastAPI, service: Service, config: ApiConfig) -> None:
         says = (answer.data, answer.meta, answer.source == "upstream", answer.stale, answer.coverage, codes)
         return respond(request, answer, says)
 
-
     @app.get(
         "/api/transfers/export",
         tags=["transfers"],
@@ -180,7 +179,9 @@ def _health(app: FastAPI, service: Service) -> None:
         answer, status = health.health(service)
         return respond(request, answer, status=status)
 
-    @app.get("/api/cache-health", tags=["health"], responses=documented(health.CacheHealth, errors=(401, 429)))
+    @app.get(
+        "/api/cache-health", tags=["health"], responses=documented(health.CacheHealth, errors=(401, 429))
+    )
     async def read_cache_health(request: Request) -> Response:
         """The pages that are kept ready, and the store behind them."""
         return respond(request, health.cache_health(service))

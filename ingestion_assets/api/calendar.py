@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
+from itertools import accumulate
 
 from ingestion_assets.api.config import ServedChain
 from ingestion_assets.api.coverage import covered
 from ingestion_assets.api.lists import streams
 from ingestion_assets.api.snapshot import Snapshot
+from ingestion_assets.engine.coverage import Range
 
 WEEKS = 53
 DAY = timedelta(days=1)
@@ -54,42 +56,68 @@ def year(snapshot: Snapshot, chain: ServedChain, today: date) -> Sequence[Day]:
     days = [first + n * DAY for n in range((today - first).days + 1)]
     shares = _shares(snapshot, chain, days)
     monday = first - timedelta(days=first.weekday())
-    return [
-        Day(day, (day - monday).days // 7, day.weekday(), shares.get(day)) for day in days
-    ]
+    return [Day(day, (day - monday).days // 7, day.weekday(), shares.get(day)) for day in days]
 
 
 def _shares(snapshot: Snapshot, chain: ServedChain, days: Sequence[date]) -> Mapping[date, float]:
+    spans = _spans(snapshot, chain, days)
+    keys = streams(chain)
+    if not keys or not spans:
+        return {}
+    count = _Count([(lo, hi) for _, lo, hi in spans])
+    for key in keys:
+        for lo, hi in covered(snapshot, key):
+            count.add(lo, hi)
+    return {
+        day: min(1.0, share / len(keys)) for (day, _, _), share in zip(spans, count.shares(), strict=True)
+    }
+
+
+def _spans(snapshot: Snapshot, chain: ServedChain, days: Sequence[date]) -> Sequence[tuple[date, int, int]]:
+    """The days whose blocks are known, each with its first and last one."""
     starts, last = snapshot.days.get(chain.name, {}), snapshot.of(chain).final
-    spans: list[tuple[date, int, int]] = []
+    found: list[tuple[date, int, int]] = []
     for day in days:
         begin, end = starts.get(day), starts.get(day + DAY)
         if end is None and last is not None and day == days[-1]:
             end = last + 1  # as far as it is final
         if begin is not None and end is not None and end > begin:
-            spans.append((day, begin, end - 1))
-    keys = streams(chain)
-    if not keys or not spans:
-        return {}
-    ends = [hi for _, _, hi in spans]
-    blocks = [0.0] * len(spans)  # of days that are covered in part
-    steps = [0] * (len(spans) + 1)  # of days that are covered from end to end: how many more streams do so from here on
-    for key in keys:
-        for lo, hi in covered(snapshot, key):
-            index = bisect_left(ends, lo)
-            whole_from = index
-            if index < len(spans) and spans[index][1] < lo:
-                blocks[index] += max(0, min(hi, spans[index][2]) - lo + 1)
-                whole_from = index + 1
-            whole_to = bisect_left(ends, hi + 1)  # the first one that ends beyond it
-            if whole_from < whole_to:
-                steps[whole_from] += 1
-                steps[whole_to] -= 1
-            if whole_from <= whole_to < len(spans) and hi >= spans[whole_to][1]:
-                blocks[whole_to] += hi - spans[whole_to][1] + 1
-    found: dict[date, float] = {}
-    whole = 0
-    for (day, lo, hi), step, part in zip(spans, steps, blocks, strict=False):
-        whole += step
-        found[day] = min(1.0, (whole + part / (hi - lo + 1)) / len(keys))
+            found.append((day, begin, end - 1))
     return found
+
+
+class _Count:
+    """How often each of some spans is covered. A range costs a few steps, however many spans it covers from end to end.
+
+    Args:
+        spans: in order, without overlaps.
+    """
+
+    def __init__(self, spans: Sequence[Range]) -> None:
+        self._spans = spans
+        self._ends = [hi for _, hi in spans]
+        self._parts = [0] * len(spans)  # positions of spans that are covered in part
+        self._steps = [0] * (
+            len(spans) + 1
+        )  # how many ranges more cover all of a span than of the one before it
+
+    def add(self, lo: int, hi: int) -> None:
+        """Count a range."""
+        first = bisect_left(self._ends, lo)
+        if first < len(self._spans) and self._spans[first][0] < lo:
+            self._parts[first] += max(0, min(hi, self._spans[first][1]) - lo + 1)
+            first += 1
+        beyond = bisect_left(self._ends, hi + 1)  # the first span that ends beyond it
+        if first > beyond:
+            return
+        self._steps[first] += 1
+        self._steps[beyond] -= 1
+        if beyond < len(self._spans):
+            self._parts[beyond] += max(0, hi - self._spans[beyond][0] + 1)
+
+    def shares(self) -> Sequence[float]:
+        """Of each span how often it is covered, a part of it counting for that part."""
+        return [
+            whole + part / (hi - lo + 1)
+            for (lo, hi), whole, part in zip(self._spans, accumulate(self._steps), self._parts, strict=False)
+        ]

@@ -22,7 +22,9 @@ def chosen(config: ApiConfig, question: OfChains) -> Sequence[ServedChain]:
     chain = config.chain(key)
     if chain is None:
         known = ", ".join(f"{one.chain_id} ({one.name})" for one in config.chains)
-        raise BadQuestion(Wrong("chainId", question.chain_id, f"known are 0 or all, {known or 'and no chain'}"))
+        raise BadQuestion(
+            Wrong("chainId", question.chain_id, f"known are 0 or all, {known or 'and no chain'}")
+        )
     return (chain,)
 
 

@@ -21,7 +21,7 @@ MOST_SHOWN = 20  # ranges, and gaps, of one chain in an answer
 TRANSACTIONS = "evm/transactions"
 INTERNAL_TRANSACTIONS = "evm/internal_transactions"
 OF_ACCOUNT = "evm/token_transfers"
-OF_TOKEN = "evm/erc20_transfers"
+OF_TOKEN = "evm/erc20_transfers"  # noqa: S105 - a token of another kind
 
 
 def key(kind: str, chain: ServedChain, subject: str) -> str:
@@ -54,7 +54,9 @@ def covered(snapshot: Snapshot, stream: str) -> Ranges:
     return union((piece.lo, piece.hi) for piece in snapshot.pieces.get(stream, ()))
 
 
-def of_question(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> tuple[Ranges, list[str], str | None]:
+def of_question(
+    snapshot: Snapshot, chain: ServedChain, wanted: Wanted
+) -> tuple[Ranges, list[str], str | None]:
     """What is whole of the transfers that are wanted of a chain.
 
     Returns:
@@ -94,7 +96,9 @@ def everywhere(snapshot: Snapshot, chain: ServedChain) -> Ranges:
 def span(snapshot: Snapshot, chain: ServedChain, wanted: Wanted, ranges: Ranges) -> Range | None:
     """From where to where a question reaches: the blocks it names, and no further than the chain was seen and is kept."""
     state, days = snapshot.of(chain), snapshot.days.get(chain.name, {})
-    last = max([block for block in (state.final, ranges[-1][1] if ranges else None) if block is not None], default=-1)
+    last = max(
+        [block for block in (state.final, ranges[-1][1] if ranges else None) if block is not None], default=-1
+    )
     first = days.get(chain.start)
     if first is None:
         first = ranges[0][0] if ranges else last + 1
@@ -131,7 +135,9 @@ def of_answer(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> ChainCo
 def weakest(snapshot: Snapshot, streams: Sequence[str], ranges: Ranges) -> list[CoveredRange]:
     """Each range with the weakest evidence that any of the streams has anywhere in it."""
     pieces = sorted(
-        (piece.lo, piece.hi, piece.evidence) for stream in streams for piece in snapshot.pieces.get(stream, ())
+        (piece.lo, piece.hi, piece.evidence)
+        for stream in streams
+        for piece in snapshot.pieces.get(stream, ())
     )
     found: list[CoveredRange] = []
     for lo, hi in ranges:

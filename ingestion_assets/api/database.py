@@ -13,7 +13,7 @@ from ingestion_assets.api.config import Limits
 from ingestion_assets.api.errors import CannotServe
 
 Connection = psycopg.AsyncConnection[TupleRow]
-Query = sql.Composable | bytes
+Query = sql.Composed | sql.SQL | bytes
 Values = Mapping[str, Any] | Sequence[Any]
 
 # jit costs more than it saves on questions of milliseconds. A plan is made for the values of each question: a generic one cannot
@@ -79,7 +79,9 @@ class Database:
         except CannotServe as error:
             if not isinstance(error.__cause__, psycopg.Error) or error.code != "STORE_UNAVAILABLE":
                 raise
-            await self._questions.check()  # the server was restarted: what is left of the old connections goes
+            await (
+                self._questions.check()
+            )  # the server was restarted: what is left of the old connections goes
             return await self._rows(query, values)
 
     async def _rows(self, query: Query, values: Values) -> list[TupleRow]:

@@ -20,7 +20,7 @@ class Wrong:
     allowed: str
 
 
-class BadQuestion(Exception):  # noqa: N818 - as the engine's errors, named for what is to be done
+class BadQuestion(Exception):
     """The question cannot be meant: answered with 400."""
 
     def __init__(self, *wrong: Wrong) -> None:
@@ -28,7 +28,7 @@ class BadQuestion(Exception):  # noqa: N818 - as the engine's errors, named for 
         self.wrong = wrong
 
 
-class CannotServe(Exception):  # noqa: N818 - same
+class CannotServe(Exception):
     """It cannot be answered now: 503. `code` tells why, `retry_after` when to ask again, in seconds."""
 
     def __init__(self, code: str, message: str, *, retry_after: int = 5) -> None:

@@ -96,9 +96,15 @@ def warnings(
                 _warned(chain, "STORE_DATA_STALE", f"its last check that succeeded was {ago} seconds ago")
             )
         if state.failures >= FAILING or state.backoff_until is not None:
-            until = f"; asked again after {state.backoff_until:%Y-%m-%d %H:%M:%S} UTC" if state.backoff_until else ""
+            until = (
+                f"; asked again after {state.backoff_until:%Y-%m-%d %H:%M:%S} UTC"
+                if state.backoff_until
+                else ""
+            )
             found.append(
-                _warned(chain, "INGESTER_FAILURES", f"its providers failed {state.failures} times in a row{until}")
+                _warned(
+                    chain, "INGESTER_FAILURES", f"its providers failed {state.failures} times in a row{until}"
+                )
             )
         if chain.name in snapshot.pending:
             found.append(

@@ -183,7 +183,11 @@ def _seen(service: Service) -> Snapshot | None:
 def health(service: Service) -> tuple[Health, int]:
     """How everything is, and the HTTP status: 503 only if nothing can be served."""
     now, snapshot = datetime.now(UTC), _seen(service)
-    chains = [] if snapshot is None else [of_chain(service, snapshot, chain, now) for chain in service.config.chains]
+    chains = (
+        []
+        if snapshot is None
+        else [of_chain(service, snapshot, chain, now) for chain in service.config.chains]
+    )
     total = sum(chain.total_transfers for chain in chains)
     lags = [chain.ingest_lag_seconds for chain in chains]
     lag = None if None in lags else max((one for one in lags if one is not None), default=None)
@@ -193,7 +197,10 @@ def health(service: Service) -> tuple[Health, int]:
     answer = Health(
         status=status,
         meta=HealthMeta(
-            ready=any(chain.ready for chain in chains), stale=is_stale, index_lag_sec=lag, total_transfers=total
+            ready=any(chain.ready for chain in chains),
+            stale=is_stale,
+            index_lag_sec=lag,
+            total_transfers=total,
         ),
         store=StoreHealth(
             available=not service.is_away,
@@ -285,7 +292,11 @@ def of_chain(service: Service, snapshot: Snapshot, chain: ServedChain, now: date
 def cache_health(service: Service) -> CacheHealth:
     """The pages that are kept ready, and the store behind them."""
     now, snapshot = datetime.now(UTC), _seen(service)
-    chains = [] if snapshot is None else [of_chain(service, snapshot, chain, now) for chain in service.config.chains]
+    chains = (
+        []
+        if snapshot is None
+        else [of_chain(service, snapshot, chain, now) for chain in service.config.chains]
+    )
     warm = _warm(service, snapshot, now)
     return CacheHealth(
         info="The first pages of each chain and of all, newest first, are made after each change and kept while nothing changes.",

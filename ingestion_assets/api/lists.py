@@ -209,9 +209,7 @@ async def dead_letters(service: Service, question: ListQuestion) -> DeadLetters:
         {"stream": prefix, "names": None if names is None else sorted(names), "limit": question.limit},
     )
     snapshot = service.snapshot
-    total = sum(
-        count for stream, count in snapshot.letters.items() if _is_asked(stream, question, names)
-    )
+    total = sum(count for stream, count in snapshot.letters.items() if _is_asked(stream, question, names))
     return DeadLetters(
         data=[
             DeadLetterLine(
@@ -295,5 +293,3 @@ async def totals(service: Service, question: TotalsQuestion) -> DailyTotals:
         truncated=len(found) > question.limit,
         timestamp=service.snapshot.taken_at,
     )
-
-

@@ -163,10 +163,4 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 def month_marks(days: Sequence[Day]) -> list[tuple[int, str]]:
     """The column and the name of each month that begins in a calendar, but those too close to the edge to be read."""
-    marks: list[tuple[int, str]] = []
-    for day in days:
-        if day.day.day == 1 and day.week < WEEKS - 2:
-            marks.append((day.week, f"{day.day:%b}"))
-    return marks
-
-
+    return [(day.week, f"{day.day:%b}") for day in days if day.day.day == 1 and day.week < WEEKS - 2]

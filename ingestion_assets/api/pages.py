@@ -164,15 +164,23 @@ def _side(side: Side) -> list[sql.Composable]:
             return [_same("to_address", "address"), sql.SQL("from_address <> %(address)s")]
 
 
+def _everywhere(chains: int) -> tuple[Edge, ...]:
+    none: Edge = "none"
+    return (none,) * chains
+
+
 def _edges(wanted: Wanted, after: Position | None) -> tuple[Edge, ...]:
     """Of each chain, which of its rows come after the position. Names are compared by the codes of their letters."""
     if after is None:
-        return ("none",) * len(wanted.chains)
+        return _everywhere(len(wanted.chains))
     _, at, _, _ = after
-    return tuple(
-        "rest" if chain == at else "whole" if (chain > at) != wanted.newest_first else "later"
-        for chain in wanted.chains
-    )
+    edges: list[Edge] = []
+    for chain in wanted.chains:
+        if chain == at:
+            edges.append("rest")
+        else:
+            edges.append("whole" if (chain > at) != wanted.newest_first else "later")
+    return tuple(edges)
 
 
 def _edge(edge: Edge, *, newest_first: bool) -> list[sql.Composable]:
@@ -219,9 +227,7 @@ def _page(shape: _Shape, edges: tuple[Edge, ...], columns: tuple[str, ...], *, s
     branch = sql.SQL("(SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT %(limit)s)")
     inner = _order(_OF_CHAIN, newest_first=shape.newest_first)
     read = sql.SQL(", ").join(_AS_TEXT.get(name, sql.Identifier(name)) for name in columns)
-    parts = [
-        branch.format(read, _TABLE, conditions, inner) for conditions in _branches(shape, edges)
-    ]
+    parts = [branch.format(read, _TABLE, conditions, inner) for conditions in _branches(shape, edges)]
     query = sql.SQL("SELECT {} FROM ({}) AS branches ORDER BY {}").format(
         names, sql.SQL(" UNION ALL ").join(parts), _order(ORDER, newest_first=shape.newest_first)
     )
@@ -232,8 +238,6 @@ def _page(shape: _Shape, edges: tuple[Edge, ...], columns: tuple[str, ...], *, s
 @lru_cache(maxsize=4_096)
 def _count(shape: _Shape) -> bytes:
     branch = sql.SQL("(SELECT 1 FROM {} WHERE {} LIMIT %(limit)s)")
-    parts = [
-        branch.format(_TABLE, conditions) for conditions in _branches(shape, ("none",) * shape.chains)
-    ]
+    parts = [branch.format(_TABLE, conditions) for conditions in _branches(shape, _everywhere(shape.chains))]
     counted = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM ({}) AS branches LIMIT %(limit)s) AS counted")
     return counted.format(sql.SQL(" UNION ALL ").join(parts)).as_bytes()

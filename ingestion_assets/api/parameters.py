@@ -31,9 +31,10 @@ def _matching(pattern: "re.Pattern[str]", wanted: str) -> BeforeValidator:
 
 def _whole(value: object) -> object:
     # int() would also take "1_000", " 7" and digits of every script
-    if not (isinstance(value, int) or _NUMBER.fullmatch(str(value))):
+    text = str(value)
+    if not _NUMBER.fullmatch(text):
         raise PydanticCustomError("number", "a whole number of 0 or more is wanted")
-    return int(value)
+    return int(text)
 
 
 def moment(value: object) -> datetime:
@@ -90,9 +91,7 @@ class Filter(OfChains):
     start_block: Block | None = Field(None, description="the first block")
     end_block: Block | None = Field(None, description="the last block")
     block: Block | None = Field(None, description="this block only")
-    address: Address | None = Field(
-        None, description="sender or receiver", examples=[EXAMPLE_ADDRESS]
-    )
+    address: Address | None = Field(None, description="sender or receiver", examples=[EXAMPLE_ADDRESS])
     hash: Hash | None = Field(None, description="of the transaction")
     token: Address | None = Field(None, description="the token's contract")
     from_: Moment | None = Field(None, alias="from", description="not before this time")

@@ -51,7 +51,9 @@ def refusals(errors: Sequence[int] = (400, 401, 429, 503)) -> dict[int | str, di
     return {status: {"model": Refusal, "description": HTTPStatus(status).phrase} for status in errors}
 
 
-def documented(answer: type, *, errors: Sequence[int] = (400, 401, 429, 503)) -> dict[int | str, dict[str, Any]]:
+def documented(
+    answer: type, *, errors: Sequence[int] = (400, 401, 429, 503)
+) -> dict[int | str, dict[str, Any]]:
     """The responses of a route, for its documentation."""
     content = {JSON: {"schema": {"$ref": SCHEMAS + answer.__name__}}}
     description = (answer.__doc__ or "").splitlines()[0]

@@ -47,7 +47,9 @@ class Service:
             CannotServe: there was none yet.
         """
         if self._snapshot is None:
-            raise CannotServe("STORE_UNAVAILABLE", self.failure or "the store was not looked at yet", retry_after=2)
+            raise CannotServe(
+                "STORE_UNAVAILABLE", self.failure or "the store was not looked at yet", retry_after=2
+            )
         return self._snapshot
 
     @property

@@ -82,8 +82,12 @@ class Snapshot:
     unproved: Mapping[str, tuple[tuple[Range, str], ...]] = field(
         default_factory=dict[str, tuple[tuple[Range, str], ...]]
     )
-    pending: Mapping[str, Ranges] = field(default_factory=dict[str, Ranges])  # blocks not transferred yet, by chain
-    floors: Mapping[str, int] = field(default_factory=dict[str, int])  # the first block that is kept, by chain
+    pending: Mapping[str, Ranges] = field(
+        default_factory=dict[str, Ranges]
+    )  # blocks not transferred yet, by chain
+    floors: Mapping[str, int] = field(
+        default_factory=dict[str, int]
+    )  # the first block that is kept, by chain
     days: Mapping[str, Mapping[date, int]] = field(
         default_factory=dict[str, Mapping[date, int]]
     )  # the first block of days, by chain
@@ -108,7 +112,9 @@ _PROVIDERS = b"""
     SELECT scope, provider, state, failures, until, reason, lies, succeeded_at, failed_at FROM ops.providers"""
 _QUEUES = b"SELECT budget, count(*) FROM ops.rate_queue WHERE until > now() GROUP BY 1"
 _USED = b"SELECT budget, used FROM ops.rate_days WHERE day = (now() AT TIME ZONE 'UTC')::date"
-_COVERAGE = b"SELECT stream, lo, hi, evidence, provider, records, updated_at FROM ops.coverage ORDER BY stream, lo"
+_COVERAGE = (
+    b"SELECT stream, lo, hi, evidence, provider, records, updated_at FROM ops.coverage ORDER BY stream, lo"
+)
 _INGESTED = b"SELECT split_part(stream, '/', 3), max(updated_at) FROM ops.coverage WHERE stream ~ '^(evm|transfers)/' GROUP BY 1"
 _LETTERS = b"SELECT stream, count(*) FROM ops.dead_letters WHERE settled_at IS NULL GROUP BY 1"
 _UNPROVED = b"SELECT stream, lo, hi, reason FROM ops.unproved ORDER BY stream, lo"
@@ -167,8 +173,8 @@ async def take(database: Database, config: ApiConfig, last: Snapshot | None) -> 
 
 async def _chains(database: Database, served: Iterable[ServedChain]) -> dict[str, ChainState]:
     looked = {chain: (head, final, at) for chain, head, final, at in await database.rows(_CHAINS)}
-    used = dict(await database.rows(_USED))
-    queues = dict(await database.rows(_QUEUES))
+    used: dict[str, int] = dict(await database.rows(_USED))
+    queues: dict[str, int] = dict(await database.rows(_QUEUES))
     states = {(scope, name): rest for scope, name, *rest in await database.rows(_PROVIDERS)}
     found: dict[str, ChainState] = {}
     for chain in served:
@@ -179,9 +185,18 @@ async def _chains(database: Database, served: Iterable[ServedChain]) -> dict[str
             )
             providers.append(
                 ProviderState(
-                    one.name, state, failures, until, reason, lies,
-                    used.get(one.budget, 0), one.per_day, queues.get(one.budget, 0), succeeded_at, failed_at,
-                )  # fmt: skip
+                    one.name,
+                    state,
+                    failures,
+                    until,
+                    reason,
+                    lies,
+                    used.get(one.budget, 0),
+                    one.per_day,
+                    queues.get(one.budget, 0),
+                    succeeded_at,
+                    failed_at,
+                )
             )
         found[chain.name] = ChainState(*looked.get(chain.name, (None, None, None)), tuple(providers))
     return found

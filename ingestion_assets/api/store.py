@@ -85,7 +85,7 @@ class Transfers:
 
     async def _jump(self, wanted: Wanted, rows: int) -> Position | None:
         found = await self._database.rows(*pages.position_before(wanted, rows))
-        return found[0] if found else None  # type: ignore[return-value]
+        return found[0] if found else None
 
     async def count(self, wanted: Wanted, snapshot: Snapshot) -> Counted:
         """How many rows a filter finds; remembered until something changes."""
@@ -114,5 +114,3 @@ def described(row: Row, chain: ServedChain, head: int | None) -> records.Transfe
         ordinal=row["ordinal"],
         id=number.hex,
     )
-
-

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestion_assets.api import coverage, freshness
-from ingestion_assets.api.answers import ChainName, Filters, Meta, Totals, Warned, WarmState
+from ingestion_assets.api.answers import ChainName, Filters, Meta, Totals, WarmState, Warned
 from ingestion_assets.api.answers import Transfers as Answer
 from ingestion_assets.api.chains import chosen, filtered
 from ingestion_assets.api.config import ApiConfig, ServedChain
@@ -161,9 +161,7 @@ class Asked:
         question, service = self._question, self._service
         is_first_pages = question.cursor is None and not question.force
         if is_first_pages:
-            kept = service.warm.page(
-                self._wanted, question.page_size, question.page, self._snapshot.version
-            )
+            kept = service.warm.page(self._wanted, question.page_size, question.page, self._snapshot.version)
             if kept is not None and not service.is_away:
                 return self._of_page(kept, CACHE)
         try:
@@ -201,7 +199,12 @@ class Asked:
         if not self._question.include_totals or found.source == UPSTREAM:
             return None
         question = self._question
-        if question.cursor is None and question.page == 1 and not found.has_more and found.source != STALE_CACHE:
+        if (
+            question.cursor is None
+            and question.page == 1
+            and not found.has_more
+            and found.source != STALE_CACHE
+        ):
             return Counted(len(found.data), truncated=False)  # all of them are on this page
         try:
             return await self._service.transfers.count(self._wanted, self._snapshot)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ingestion_assets.api import records
-from ingestion_assets.api.config import Explorer, ServedChain
+from ingestion_assets.api.config import ALL_TOKENS, Explorer, ServedChain
 from ingestion_assets.api.pages import Wanted
 from ingestion_assets.engine.errors import IngestionError
 
@@ -18,7 +18,7 @@ REST = 30.0  # seconds that an upstream is left alone after it failed
 AT_ONCE = 4  # questions to all upstreams
 
 
-class NotAnswered(Exception):  # noqa: N818 - as the engine's errors, named for what is to be done
+class NotAnswered(Exception):
     """The store has to answer. `code` says why."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -91,10 +91,11 @@ class Upstreams:
             )
         token = wanted.token
         if token is None and wanted.address is None:
-            if len(chain.tokens) != 1 or not (token := next(iter(chain.tokens))).startswith("0x"):
+            if len(chain.tokens) != 1 or ALL_TOKENS in chain.tokens:
                 raise NotAnswered(
                     "UPSTREAM_CANNOT", "an explorer wants an address or a token; name one of them"
                 )
+            [token] = chain.tokens  # the only one that can be meant
         question: dict[str, str | int] = {
             "page": number,
             "offset": size,
@@ -112,9 +113,7 @@ class Upstreams:
 
 
 def _described(record: Mapping[str, object], chain: ServedChain, head: int | None) -> records.Transfer:
-    fields = {
-        name: records.text(record.get(said)) for name, said in _SAID.items()
-    }
+    fields = {name: records.text(record.get(said)) for name, said in _SAID.items()}
     if not fields["confirmations"] and fields["block_number"].isdecimal():
         fields["confirmations"] = records.confirmations(head, int(fields["block_number"]))
     index = record.get("logIndex")

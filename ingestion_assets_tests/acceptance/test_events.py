@@ -128,7 +128,9 @@ def test_two_runs_at_once_are_one_too_many_for_one_of_them(server_folder, databa
         both = [start(database_url, config(server), stdin=subprocess.PIPE) for _ in range(2)]
         for process in both:
             assert process.stdout.readline() == "ready\n"
-        for process in both:  # they begin together, whatever their imports took: fifty pages are three seconds
+        for (
+            process
+        ) in both:  # they begin together, whatever their imports took: fifty pages are three seconds
             process.stdin.write("\n")
             process.stdin.flush()
         said = [process.communicate(timeout=120)[0] for process in both]

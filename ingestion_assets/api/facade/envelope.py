@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 Headers = Mapping[str, str]
 
 
-class Refused(Exception):  # noqa: N818 - as the engine's errors, named for what is to be done
+class Refused(Exception):
     """There is no answer; the sentence says why."""
 
     def __init__(self, result: str | None, message: str = "NOTOK") -> None:

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from ingestion_assets.api import coverage, records
-from ingestion_assets.api.config import ServedChain
 from ingestion_assets.api.database import Database
 from ingestion_assets.api.memory import Recent
 from ingestion_assets.sources.evm import tables
@@ -66,16 +65,16 @@ class Lists:
         self._ends: Recent[tuple[str, str, Query, int, int], tuple[Any, ...]] = Recent(4_096)
 
     async def page(
-        self, listing: Listing, chain: ServedChain, query: Query, page: int, size: int, client: str, head: int | None
-    ) -> Sequence[object]:
-        """The records of a page, by its number, from 1."""
+        self, listing: Listing, query: Query, *, page: int, size: int, client: str
+    ) -> Sequence[Mapping[str, Any]]:
+        """The rows of a page, by its number, from 1."""
         key = (client, listing.stream, query, size)
         after = self._ends.get((*key, page - 1)) if page > 1 else None
         skipped = 0 if after is not None else (page - 1) * size
         found = await self._database.rows(
             _query(listing, query, is_after=after is not None),
             {
-                "chain": chain.name, "lo": query.lo or 0, "hi": query.hi, "address": query.address,
+                "chain": query.chain, "lo": query.lo or 0, "hi": query.hi, "address": query.address,
                 "hash": query.hash, "limit": size, "skipped": skipped,
                 **{f"at_{name}": value for name, value in zip(listing.order, after or (), strict=False)},
             },
@@ -83,11 +82,11 @@ class Lists:
         rows = [dict(zip(listing.columns, row, strict=True)) for row in found]
         if len(rows) == size:
             self._ends.put((*key, page), tuple(rows[-1][name] for name in listing.order))
-        return [listing.told(row, head) for row in rows]
+        return rows
 
 
-def _query(listing: Listing, query: Query, *, is_after: bool) -> sql.Composable:
-    conditions = [sql.SQL("chain = %(chain)s"), sql.SQL("block_number >= %(lo)s")]
+def _query(listing: Listing, query: Query, *, is_after: bool) -> sql.Composed:
+    conditions: list[sql.Composable] = [sql.SQL("chain = %(chain)s"), sql.SQL("block_number >= %(lo)s")]
     if query.hi is not None:
         conditions.append(sql.SQL("block_number <= %(hi)s"))
     if query.address is not None:

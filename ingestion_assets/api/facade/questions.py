@@ -80,13 +80,13 @@ class Questions:
         query = Query(chain.name, lo, hi, address, transaction, parameters.is_newest_first)
         snapshot = self._service.snapshot
         head = snapshot.of(chain).head
-        found = await self._lists.page(listing, chain, query, page, size, client, head)
+        rows = await self._lists.page(listing, query, page=page, size=size, client=client)
         said = (
             {}
             if address is None
             else headers.of_stream(snapshot, chain, coverage.key(listing.stream, chain, address), lo, hi)
         )
-        return listed(found, NO_ROWS, said)
+        return listed([listing.told(row, head) for row in rows], NO_ROWS, said)
 
     async def _token_transfers(self, parameters: Parameters, client: str) -> Told:
         chain = parameters.chain(self._service.config)
@@ -204,19 +204,19 @@ def _either(one: Wanted | None, other: Wanted | None) -> Wanted | None:
 _TABLES = ("evm_transactions", "evm_internal_transactions", "evm_token_transfers", "evm_erc20_transfers")
 
 
-def _closest(sign: str, direction: str, pick: str, others: str) -> sql.Composable:
+def _closest(sign: str, direction: str, pick: str, others: str) -> sql.Composed:
     of_rows = sql.SQL(
         "(SELECT block_number FROM {} WHERE chain = %(chain)s AND block_time {} %(moment)s"
         " ORDER BY block_time {}, block_number {} LIMIT 1)"
     )
     # both words are constants of this module
-    sign_, direction_ = sql.SQL(sign), sql.SQL(direction)  # type: ignore[arg-type]
+    sign_, direction_ = sql.SQL(sign), sql.SQL(direction)
     parts = [
         *(of_rows.format(sql.Identifier("raw", table), sign_, direction_, direction_) for table in _TABLES),
-        sql.SQL(others),  # type: ignore[arg-type]
+        sql.SQL(others),
     ]
     return sql.SQL("SELECT {}(block_number) FROM ({}) AS known").format(
-        sql.SQL(pick),  # type: ignore[arg-type]
+        sql.SQL(pick),
         sql.SQL(" UNION ALL ").join(parts),
     )
 

@@ -70,9 +70,7 @@ transfers = sa.Table(
     sa.Column("from_address", sa.Text, nullable=False),
     sa.Column("to_address", sa.Text, nullable=True),
     sa.Column("value", UINT256, nullable=False, comment="the token's smallest unit"),
-    sa.Column(
-        "ordinal", sa.Integer, nullable=False, comment="among rows equal in the natural key, 0 first"
-    ),
+    sa.Column("ordinal", sa.Integer, nullable=False, comment="among rows equal in the natural key, 0 first"),
     sa.Column("token_symbol", sa.Text, nullable=True, comment="null where the record does not tell"),
     sa.Column("token_decimals", sa.Integer, nullable=True),
     sa.Column("provider", sa.Text, nullable=False, comment="who gave the payload"),
@@ -117,7 +115,9 @@ changes = sa.Table(
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("chain", sa.Text, nullable=False),
     sa.Column("day", sa.Date, nullable=False, comment="UTC, of the rows that have changed"),
-    sa.Column("blocks", INT8MULTIRANGE, nullable=False, comment="the blocks that have such rows, and no others"),
+    sa.Column(
+        "blocks", INT8MULTIRANGE, nullable=False, comment="the blocks that have such rows, and no others"
+    ),
     sa.Column("rows", sa.BigInteger, nullable=False, comment="how many have changed"),
     sa.Column("noticed_at", TIME, nullable=False, server_default=NOW),
     sa.Index("transfer_changes_by_day", "chain", "day", "id"),
@@ -139,7 +139,9 @@ floors = sa.Table(
     "transfer_floors",
     metadata,
     sa.Column("chain", sa.Text, primary_key=True),
-    sa.Column("day", sa.Date, nullable=False, comment="the first day that is kept, the first of a month; UTC"),
+    sa.Column(
+        "day", sa.Date, nullable=False, comment="the first day that is kept, the first of a month; UTC"
+    ),
     sa.Column("block", sa.BigInteger, nullable=False, comment="the first block that is kept"),
     sa.Column("moved_at", TIME, nullable=False, server_default=NOW),
     schema="ops",
