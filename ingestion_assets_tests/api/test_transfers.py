@@ -33,21 +33,21 @@ def ids(found):
 def test_the_order_is_total(rows):
     """No two rows stand at one place, and no column of the key is null."""
     keys = rows.execute("SELECT block_time, chain, place, id FROM core.transfers").fetchall()
-    assert len(set(keys)) == len(keys) == 1600
+    assert len(set(keys)) == len(keys) == 480
     assert all(None not in key for key in keys)
 
 
 FILTERS = st.fixed_dictionaries(
-    {"pageSize": st.integers(1, 100), "sort": st.sampled_from(["asc", "desc"])},
+    {"pageSize": st.integers(9, 100), "sort": st.sampled_from(["asc", "desc"])},
     optional={
         "chainId": st.sampled_from(["0", "1", "beta-2"]),
         "address": st.sampled_from([*ACCOUNTS, ACCOUNTS[0].upper().replace("X", "x"), STRANGER]),
         "token": st.sampled_from(TOKENS),
-        "startBlock": st.integers(0, 200),
-        "endBlock": st.integers(200, 450),
-        "from": st.integers(0, 5 * 86_400).map(lambda n: int(START.timestamp()) + n),
-        "to": st.integers(5 * 86_400 + 1, 9 * 86_400).map(lambda n: int(START.timestamp()) + n),
-        "hash": st.integers(0, 280).map(lambda n: f"0x{n:064x}"),
+        "startBlock": st.integers(0, 60),
+        "endBlock": st.integers(60, 150),
+        "from": st.integers(0, 40_000).map(lambda n: int(START.timestamp()) + n),
+        "to": st.integers(40_001, 90_000).map(lambda n: int(START.timestamp()) + n),
+        "hash": st.integers(0, 80).map(lambda n: f"0x{n:064x}"),
     },
 )
 
@@ -67,7 +67,7 @@ def is_wanted(row, question):
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(question=FILTERS)
 def test_walking_all_pages_gives_what_the_filter_wants_in_the_total_order(api, rows, question):
     """Whatever is asked for, in either direction, in pages of any size; and the total says how many there are."""
@@ -85,7 +85,7 @@ def test_what_is_inserted_during_a_walk_moves_nothing(database_url, sort, by):
     with connect(database_url) as connection:
         fill(connection, 300)
         before = set(ids(stored(connection)))
-        places = random.Random(7).sample([*range(300, 700)], 40)
+        places = random.Random(7).sample([*range(300, 400)], 40)
 
         def insert(_found=0):
             add_rows(connection, random.Random(len(places)).choice(CHAINS), place := places.pop(), place)
@@ -110,7 +110,7 @@ def test_what_is_inserted_during_a_walk_moves_nothing(database_url, sort, by):
 def test_a_page_far_away_is_that_of_the_whole_list(api, rows):
     """Also for who jumps there."""
     wanted = ids(stored(rows))[::-1]
-    for page in (40, 2, 64, 65):
+    for page in (15, 2, 20, 30):
         told = api.get("/api/transfers", params={"page": page, "pageSize": 25, "includeTotals": "false"}).json()
         assert ids(told["data"]) == wanted[(page - 1) * 25 : page * 25]
         assert told["totals"] is None
@@ -121,7 +121,7 @@ def test_a_row_is_told_in_the_words_of_an_explorer(api):
     [row] = api.get("/api/transfers", params={"chainId": 1, "block": 2, "hash": f"0x{1:064x}"}).json()["data"][-1:]
     assert row["value"] == str(2**256 - 1)
     assert (row["chainId"], row["chainName"], row["nonce"], row["gas"]) == (1, "alpha", "4", "21000")
-    assert row["confirmations"] == str(410 - 2 + 1)
+    assert row["confirmations"] == str(130 - 2 + 1)
     assert row["timeStamp"] == str(int(START.timestamp()) + 1200)
     assert row["tokenSymbol"] == "TKN"
     assert row["logIndex"] == "0"
@@ -136,13 +136,13 @@ def test_an_answer_tells_what_is_whole(api):
     [token] = coverage(chainId=1, token=TOKENS[0])
     assert token["complete"]
     assert (token["evidence"], token["gaps"]) == ("header", [])
-    assert token["spans"] == {"lo": 0, "hi": 400}
+    assert token["spans"] == {"lo": 0, "hi": 120}
 
     [account] = coverage(chainId=1, address=ACCOUNTS[1])
     assert not account["complete"]
-    assert account["gaps"] == [{"lo": 100, "hi": 119}]
+    assert account["gaps"] == [{"lo": 40, "hi": 49}]
     assert account["evidence"] == "stated"
-    [beside] = coverage(chainId=1, address=ACCOUNTS[1], startBlock=200, endBlock=300)
+    [beside] = coverage(chainId=1, address=ACCOUNTS[1], startBlock=60, endBlock=90)
     assert beside["complete"]
     [both] = coverage(chainId=1, address=ACCOUNTS[1], token=TOKENS[0])
     assert both["complete"], "the token's own stream has them"
@@ -201,7 +201,7 @@ def test_a_count_stops_where_it_is_told_to(filled_url):
         told = client.get("/api/transfers", params={"address": ACCOUNTS[0]}).json()
         assert (told["totals"]["total"], told["totals"]["truncated"]) == (50, True)
         assert "TOTAL_COUNT_CAPPED" in [warning["code"] for warning in told["warnings"]]
-        assert client.get("/api/transfers").json()["totals"]["total"] == 1600, "days add up without counting"
+        assert client.get("/api/transfers").json()["totals"]["total"] == 480, "days add up without counting"
 
 
 def test_the_first_pages_are_kept_ready_and_made_anew_after_a_change(database_url):

@@ -85,7 +85,7 @@ def add_rows(connection, chain: ServedChain, first: int, last: int) -> None:
     connection.execute(_TOTALS)
 
 
-def fill(connection, rows: int = 800) -> None:
+def fill(connection, rows: int = 240) -> None:
     """Both chains with so many rows each, read up to their last final block but for a gap in one account's stream."""
     last = rows // 2
     for chain in CHAINS:
@@ -96,7 +96,7 @@ def fill(connection, rows: int = 800) -> None:
             *(f"evm/erc20_transfers/{chain.name}/{token}" for token in chain.tokens),
         ]
         for key in keys:
-            ranges = [(0, 99), (120, last)] if last > 120 and key.endswith(f"alpha/{ACCOUNTS[1]}") else [(0, last)]
+            ranges = [(0, 39), (50, last)] if last > 50 and key.endswith(f"alpha/{ACCOUNTS[1]}") else [(0, last)]
             for lo, hi in ranges:
                 connection.execute(
                     "INSERT INTO ops.coverage (stream, lo, hi, evidence, provider, records) VALUES (%s, %s, %s, %s, 'etherscan', 5)",
