@@ -37,6 +37,7 @@ class Database:
 
     def __init__(self, url: str, limits: Limits) -> None:
         self._limits = limits
+        self._is_away = False
         self._questions = self._pool(url, limits.connections, limits.query_seconds)
         self._exports = self._pool(url, limits.exports, limits.export_seconds)
 
@@ -55,8 +56,30 @@ class Database:
             )
 
         return AsyncConnectionPool(
-            url, min_size=0, max_size=size, open=False, configure=configure, kwargs={"connect_timeout": 5}
+            url,
+            min_size=0,
+            max_size=size,
+            open=False,
+            configure=configure,
+            reconnect_timeout=1,  # whoever asks next tries again; pauses that grow would only delay the return
+            kwargs={"connect_timeout": 5},
         )
+
+    async def look_for(self) -> None:
+        """See whether Postgres answers. Until it is found again, nobody else asks it.
+
+        Raises:
+            CannotServe: it does not.
+        """
+        try:
+            await self._rows(b"SELECT 1", ())
+        except CannotServe as error:
+            if isinstance(error.__cause__, PoolTimeout) and self._questions.get_stats().get("pool_size"):
+                return  # it does, but is busy
+            await self._questions.check()
+            self._is_away = True
+            raise
+        self._is_away = False
 
     async def open(self) -> None:
         """Get ready. A database that is away is tried again when it is asked."""
@@ -74,6 +97,8 @@ class Database:
         Raises:
             CannotServe: Postgres is away, or all connections are taken, or the query took too long.
         """
+        if self._is_away:
+            raise _away()  # whoever looks for it will find it; nobody else need wait
         try:
             return await self._rows(query, values)
         except CannotServe as error:
@@ -127,4 +152,8 @@ class Database:
                 "the answer takes longer than a query may: ask for fewer blocks, or go on by cursor instead of page",
             ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise CannotServe("STORE_UNAVAILABLE", "Postgres does not answer") from error
+            raise _away() from error
+
+
+def _away() -> CannotServe:
+    return CannotServe("STORE_UNAVAILABLE", "Postgres does not answer")

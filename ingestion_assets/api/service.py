@@ -74,6 +74,7 @@ class Service:
     async def look(self) -> None:
         """Look at the store, and make the pages anew if it has changed and they have rested."""
         try:
+            await self.database.look_for()
             self._snapshot = await snapshots.take(self.database, self.config, self._snapshot)
             self.failure = None
             await self.warm.renew(self._snapshot, time.monotonic(), rest=REST)

@@ -96,7 +96,9 @@ def test_what_is_inserted_during_a_walk_moves_nothing(database_url, sort, by):
             else:
                 found = []
                 for page in range(1, 100):
-                    told = client.get("/api/transfers", params={"sort": sort, "page": page, "force": "1"}).json()
+                    told = client.get(
+                        "/api/transfers", params={"sort": sort, "page": page, "force": "1"}
+                    ).json()
                     found += ids(told["data"])
                     if not told["meta"]["hasMore"]:
                         break
@@ -111,14 +113,18 @@ def test_a_page_far_away_is_that_of_the_whole_list(api, rows):
     """Also for who jumps there."""
     wanted = ids(stored(rows))[::-1]
     for page in (15, 2, 20, 30):
-        told = api.get("/api/transfers", params={"page": page, "pageSize": 25, "includeTotals": "false"}).json()
+        told = api.get(
+            "/api/transfers", params={"page": page, "pageSize": 25, "includeTotals": "false"}
+        ).json()
         assert ids(told["data"]) == wanted[(page - 1) * 25 : page * 25]
         assert told["totals"] is None
 
 
 def test_a_row_is_told_in_the_words_of_an_explorer(api):
     """Text, decimal, and whole, however large; with what only the record knew."""
-    [row] = api.get("/api/transfers", params={"chainId": 1, "block": 2, "hash": f"0x{1:064x}"}).json()["data"][-1:]
+    [row] = api.get("/api/transfers", params={"chainId": 1, "block": 2, "hash": f"0x{1:064x}"}).json()[
+        "data"
+    ][-1:]
     assert row["value"] == str(2**256 - 1)
     assert (row["chainId"], row["chainName"], row["nonce"], row["gas"]) == (1, "alpha", "4", "21000")
     assert row["confirmations"] == str(130 - 2 + 1)
@@ -175,7 +181,9 @@ def test_a_quiet_chain_is_not_stale_and_one_that_is_not_checked_is(database_url)
     """What counts is the last check; the last transfer is years old."""
     with connect(database_url) as connection:
         fill(connection, 100)
-        connection.execute("UPDATE ops.chains SET checked_at = now() - interval '2000 s' WHERE chain = 'alpha'")
+        connection.execute(
+            "UPDATE ops.chains SET checked_at = now() - interval '2000 s' WHERE chain = 'alpha'"
+        )
     with served(config(database_url)) as client:
         stale = client.get("/api/transfers", params={"chainId": "alpha"}).json()
         fresh = client.get("/api/transfers", params={"chainId": "beta-2"}).json()

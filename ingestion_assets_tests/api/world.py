@@ -96,7 +96,9 @@ def fill(connection, rows: int = 240) -> None:
             *(f"evm/erc20_transfers/{chain.name}/{token}" for token in chain.tokens),
         ]
         for key in keys:
-            ranges = [(0, 39), (50, last)] if last > 50 and key.endswith(f"alpha/{ACCOUNTS[1]}") else [(0, last)]
+            ranges = (
+                [(0, 39), (50, last)] if last > 50 and key.endswith(f"alpha/{ACCOUNTS[1]}") else [(0, last)]
+            )
             for lo, hi in ranges:
                 connection.execute(
                     "INSERT INTO ops.coverage (stream, lo, hi, evidence, provider, records) VALUES (%s, %s, %s, %s, 'etherscan', 5)",
@@ -115,7 +117,17 @@ def fill(connection, rows: int = 240) -> None:
 
 def stored(connection, where: str = "true") -> list[dict[str, object]]:
     """All rows in the total order, oldest first, sorted here and not by the database."""
-    names = ("block_time", "chain", "place", "id", "block_number", "token_address", "from_address", "to_address", "tx_hash")
+    names = (
+        "block_time",
+        "chain",
+        "place",
+        "id",
+        "block_number",
+        "token_address",
+        "from_address",
+        "to_address",
+        "tx_hash",
+    )
     query = f"SELECT {', '.join(names)} FROM core.transfers WHERE {where}"
     rows = [dict(zip(names, row, strict=True)) for row in connection.execute(query).fetchall()]
     return sorted(rows, key=lambda row: (row["block_time"], row["chain"], row["place"], row["id"].hex))
@@ -132,7 +144,9 @@ def served(told: ApiConfig, explorers=None) -> Iterator[httpx.Client]:
     app = create_app(told, explorers)
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(app, port=port, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            app, port=port, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=1
+        )
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
