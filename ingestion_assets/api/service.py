@@ -69,6 +69,7 @@ class Service:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        self.upstreams.close()
         await self.database.close()
 
     async def look(self) -> None:

@@ -7,6 +7,7 @@ window. What it cannot answer, and whatever it does not answer in time, the stor
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ingestion_assets.api import records
@@ -15,7 +16,7 @@ from ingestion_assets.api.pages import Wanted
 from ingestion_assets.engine.errors import IngestionError
 
 REST = 30.0  # seconds that an upstream is left alone after it failed
-AT_ONCE = 4  # questions to all upstreams
+AT_ONCE = 8  # questions to all upstreams
 
 
 class NotAnswered(Exception):
@@ -52,7 +53,8 @@ class Upstreams:
         self._seconds = seconds
         self._clock = clock
         self._failed: dict[str, _Failed] = {}
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        # Of its own: questions that hang take no thread from anybody else.
+        self._threads = ThreadPoolExecutor(AT_ONCE, "upstream")
 
     async def page(
         self, chain: ServedChain, wanted: Wanted, size: int, number: int, head: int | None
@@ -70,8 +72,10 @@ class Upstreams:
         if failed is not None and failed.until > self._clock():
             raise NotAnswered("UPSTREAM_FAILED", failed.said)
         try:
-            async with asyncio.timeout(self._seconds), self._turns:
-                found = await asyncio.to_thread(explorer.token_transfers, question)
+            async with asyncio.timeout(self._seconds):
+                found = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, explorer.token_transfers, question
+                )
         except TimeoutError:
             said = f"{explorer.name} did not answer within {self._seconds:g} seconds"
         except IngestionError as error:
@@ -105,6 +109,10 @@ class Upstreams:
             "address": wanted.address, "contractaddress": token, "startblock": wanted.lo, "endblock": wanted.hi
         }  # fmt: skip
         return question | {name: value for name, value in named.items() if value is not None}
+
+    def close(self) -> None:
+        """Ask nobody any more; what hangs ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def failures(self) -> dict[str, str]:
         """What the upstreams that are left alone said, by chain."""
