@@ -13,7 +13,7 @@ run: $(VENV)/ready       ## everything, with the sandbox unless INGESTION_SOURCE
 	@exec $(BIN)/ingestion up
 
 test: $(VENV)/ready      ## the whole test suite
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not drill" $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not drill" $(PYTEST)
 
 lint: $(VENV)/ready      ## ruff and mypy
 	$(BIN)/ruff check
@@ -21,7 +21,8 @@ lint: $(VENV)/ready      ## ruff and mypy
 	$(BIN)/mypy
 
 drills: $(VENV)/ready    ## the long forms: kills, races, reorganised days
-	$(BIN)/python -m pytest -m drill $(PYTEST)
+	ACCEPTANCE_BLOCKS=400 $(BIN)/python -m pytest -m drill $(PYTEST)
+	ACCEPTANCE_BLOCKS=400 $(BIN)/python -m pytest -m "not drill" ingestion_assets_tests/acceptance $(PYTEST)
 
 bench: $(VENV)/ready     ## rows per second from explorer to committed rows, and what a launch costs
 	$(BIN)/python benchmarks/rows.py

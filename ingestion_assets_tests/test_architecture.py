@@ -57,12 +57,12 @@ def test_imports_point_one_way(part):
 
 
 def test_source_families_do_not_know_each_other():
-    """Tables are the exception: one family may read what another has stored. What people type is checked alike in all."""
+    """Tables are the exception: one family may read what another has stored. What people type is checked alike in all, and settings are given alike."""
     for path in ROOT.glob("sources/**/*.py"):
         family = name_of(path).split(".")[1]
         for name in ours(path):
             _, *parts = name.split(".")
-            if name.startswith("sources.") and parts[0] not in (family, "__init__", "section"):
+            if name.startswith("sources.") and parts[0] not in (family, "__init__", "section", "environment"):
                 assert parts[1:2] == ["tables"], f"{name_of(path)} imports {name}"
 
 

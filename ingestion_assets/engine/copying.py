@@ -3,12 +3,11 @@
 Rows are copied straight into the table while they are new, else into a private staging table and from there with
 `INSERT … ON CONFLICT DO NOTHING`, or `DO UPDATE` where the row that has less in a column is to stay.
 
-Two batches of one cursor are copied into staging tables side by side, and go from there into the table in turn. A batch
-that waits for its turn has touched nothing that the one before it could wait for: Postgres would not see such a
-deadlock, because one half of it is ours.
+Two batches of one cursor are copied side by side and committed in turn. Where the same row is in both, the one before may
+wait in Postgres for the one behind it, which waits here for its turn: no database sees such a deadlock, because one half
+of it is ours. So whoever waits for long takes back what it has copied and goes by way of a staging table, which nobody
+else can see.
 """
-
-from collections.abc import Callable
 
 import psycopg
 import sqlalchemy as sa
@@ -16,10 +15,11 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from ingestion_assets.engine import rows as copy_text
-from ingestion_assets.engine.stream import Rejected, Rows
+from ingestion_assets.engine.stream import Rejected, Rows, Turn
 
 Connection = psycopg.Connection[TupleRow]
-Turn = Callable[[], object]  # returns when the batch before is committed, and as often as it is asked
+
+PATIENCE = 1.0  # seconds that copied rows may keep others waiting before it is their turn
 
 # What Postgres says of a row that it cannot hold. The last two are OperationalErrors, but belong to the row: JSON
 # that is nested too deeply, and values too large for jsonb or for an index, fail again every time.
@@ -32,7 +32,12 @@ REFUSED = (
 
 
 def insert(
-    connection: Connection, rows: Rows, *, expect_new: bool = False, turn: Turn | None = None
+    connection: Connection,
+    rows: Rows,
+    *,
+    expect_new: bool = False,
+    turn: Turn | None = None,
+    patience: float = PATIENCE,
 ) -> tuple[int, list[Rejected]]:
     """Store rows that are not stored yet.
 
@@ -40,7 +45,8 @@ def insert(
         connection: inside a transaction.
         rows: one block of one table.
         expect_new: copy straight into the table first, which is a third cheaper when no row is stored yet.
-        turn: waited for between the staging table and the table, which is then never copied into directly.
+        turn: of this batch, if another one is before it: come when this returns.
+        patience: seconds that rows which were copied straight into the table wait for it.
 
     Returns:
         How many were new, and the rows that Postgres refuses for what they hold.
@@ -48,11 +54,13 @@ def insert(
     if not rows.count:
         return 0, []
     try:
-        if expect_new and turn is None:
+        if expect_new:
             try:
-                with connection.transaction():
+                with connection.transaction() as straight:
                     _copy(connection, rows, _name(rows.table))
-                    return rows.count, []
+                    if turn is None or turn(patience):
+                        return rows.count, []
+                    raise psycopg.Rollback(straight)  # it may be that the batch before waits for these rows
             except psycopg.errors.UniqueViolation:
                 pass  # some are stored: the careful way finds out which
         with connection.transaction():

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from ingestion_assets.engine.stream import (
     Batch,
     Covered,
     Cursor,
+    Derived,
     Drained,
     Settled,
     Sink,
@@ -97,12 +98,19 @@ class _Commit:
     batch: Batch
     tally: Future[Tally]
 
+    def turn(self, seconds: float | None = None) -> bool:
+        """Of the batch behind it: see `Turn`."""
+        if not wait([self.tally], seconds).done:
+            return False
+        self.tally.result()
+        return True
+
     def is_before(self, stream: Stream, batch: Batch) -> bool:
         """Whether a batch may not begin until this one is committed."""
         mine, its = self.batch.mark, batch.mark
         if self.stream is not stream or self.is_followed_by(stream, batch):
             return False
-        if isinstance(mine, Cursor | Settled) or isinstance(its, Cursor | Settled):
+        if isinstance(mine, Cursor | Settled | Derived) or isinstance(its, Cursor | Settled | Derived):
             return True
         return mine.lo <= its.hi and its.lo <= mine.hi
 
@@ -128,7 +136,7 @@ class _Commits:
         """Commit a batch, after those that have to be committed before."""
         while any(commit.is_before(stream, batch) for commit in self._open):
             self._finish()
-        before = [commit.tally.result for commit in self._open if commit.is_followed_by(stream, batch)]
+        before = [commit.turn for commit in self._open if commit.is_followed_by(stream, batch)]
         self._open.append(_Commit(stream, batch, self._pool.submit(writer.commit, batch, *before[-1:])))
         if len(self._open) == self._writers:
             self._finish()

@@ -4,7 +4,7 @@ DDL comes from `ingestion_assets/migrations`; a test compares the two. Rows of s
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 metadata = sa.MetaData()
 NOW = sa.text("now()")
@@ -34,6 +34,11 @@ cursors = sa.Table(
     sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False, server_default=NOW),
     sa.Column(
         "records", sa.BigInteger, nullable=False, server_default="0", comment="rows that it has stored"
+    ),
+    sa.Column(
+        "moved_by",
+        UUID(as_uuid=True),
+        comment="the writer that has moved it last, which is open for one drain",
     ),
     schema="ops",
     comment="Position of feeds without a domain of their own; epoch counts its moves and fences late workers.",

@@ -4,6 +4,7 @@ How rows get in is `copying`'s business. Rows that are stored already count as d
 changes nothing, and two workers on one range do no harm.
 """
 
+import uuid
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
@@ -18,19 +19,21 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy.dialects import postgresql
 
 from ingestion_assets.engine import marks
-from ingestion_assets.engine.copying import Turn, insert
+from ingestion_assets.engine.copying import insert
 from ingestion_assets.engine.coverage import Ranges, union
 from ingestion_assets.engine.errors import DatabaseUnavailable, Fenced, Transient
 from ingestion_assets.engine.stream import (
     Batch,
     Covered,
     Cursor,
+    Derived,
     Done,
     Raised,
     Rejected,
     Settled,
     Stream,
     Tally,
+    Turn,
     Unproved,
 )
 
@@ -199,6 +202,7 @@ class StreamWriter:
     def __init__(self, store: Store, keys: tuple[str, ...]) -> None:
         self._store = store
         self._keys = keys
+        self._me = uuid.uuid4()
         self.done, self._epoch = store.transaction(self._load)
         self._expect_new = True  # until a batch holds rows that another stream, or another worker, has stored
 
@@ -222,7 +226,7 @@ class StreamWriter:
     def commit(self, batch: Batch, turn: Turn | None = None) -> Tally:
         """Store rows, dead letters and the mark in one transaction. Rows that Postgres refuses become dead letters.
 
-        With a `turn`, they are copied into a staging table before it is asked for.
+        With a `turn`, they are copied before it comes, and the mark moves after it has.
 
         Raises:
             Fenced: another writer has moved this stream's cursor since this writer was opened.
@@ -268,6 +272,10 @@ class StreamWriter:
             case Settled():
                 marks.settle(connection, keys, batch.mark, records=tally.inserted, is_stored=not rejected)
                 return tally
+            case Derived():
+                tally.add(batch.mark.work(connection))
+                tally.batches = 1
+                return tally
         marks.bury(connection, keys, batch.mark, rejected)
         return tally
 
@@ -293,17 +301,24 @@ class StreamWriter:
         """
         (key,) = keys  # several feeds cannot share one position
         moved = connection.execute(
-            "INSERT INTO ops.cursors (stream, value, epoch, records) SELECT %(stream)s, %(value)s, 1, %(records)s"
+            "INSERT INTO ops.cursors (stream, value, epoch, records, moved_by)"
+            " SELECT %(stream)s, %(value)s, 1, %(records)s, %(me)s"
             " WHERE %(epoch)s = 0 ON CONFLICT (stream) DO NOTHING"
             if self._epoch == 0
             else "UPDATE ops.cursors SET value = %(value)s, epoch = epoch + 1, records = records + %(records)s,"
-            " updated_at = now() WHERE stream = %(stream)s AND epoch = %(epoch)s",
-            {"stream": key, "value": value, "epoch": self._epoch, "records": tally.inserted},
+            " updated_at = now(), moved_by = %(me)s WHERE stream = %(stream)s AND epoch = %(epoch)s",
+            {
+                "stream": key,
+                "value": value,
+                "epoch": self._epoch,
+                "records": tally.inserted,
+                "me": self._me,
+            },
         ).rowcount
         if moved:
             return True
         found = connection.execute(
-            "SELECT epoch, value = %s::jsonb FROM ops.cursors WHERE stream = %s", [value, key]
+            "SELECT epoch, moved_by = %s FROM ops.cursors WHERE stream = %s", [self._me, key]
         ).fetchone()
         if found == (self._epoch + 1, True):
             return False

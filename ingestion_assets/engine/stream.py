@@ -3,12 +3,14 @@
 Nothing here reads or writes. A new source is a frozen dataclass with `keys`, `wanted` and `read`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+import psycopg
 import sqlalchemy as sa
+from psycopg.rows import TupleRow
 
 from ingestion_assets.engine.coverage import Ranges
 from ingestion_assets.engine.errors import SchemaDrift
@@ -86,7 +88,17 @@ class Settled:
     letter: int
 
 
-Mark = Cursor | Covered | Raised | Unproved | Settled
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Rows that Postgres makes of other rows of ours. `work` makes them in the commit's transaction, with the marks that they need.
+
+    What is done already it has to find out there: another worker may have done it since the batch was read.
+    """
+
+    work: Callable[[psycopg.Connection[TupleRow]], "Tally"]
+
+
+Mark = Cursor | Covered | Raised | Unproved | Settled | Derived
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +212,18 @@ class Tally:
         self.batches += other.batches
 
 
+class Turn(Protocol):
+    """The turn of a batch that has to be committed after another one."""
+
+    def __call__(self, seconds: float | None = None) -> bool:
+        """Wait until the batch before is committed: whether it is, after so many seconds (None: whenever it is).
+
+        Raises:
+            BaseException: it is not, and never will be: what its commit raised.
+        """
+        ...
+
+
 class Writer(Protocol):
     """The committing side of one stream, open for one drain."""
 
@@ -208,13 +232,12 @@ class Writer(Protocol):
         """What was committed when the writer was opened, for each key of the stream."""
         ...
 
-    def commit(self, batch: Batch, turn: Callable[[], object] | None = None) -> Tally:
+    def commit(self, batch: Batch, turn: Turn | None = None) -> Tally:
         """Make the batch and its mark durable in one transaction, or leave no trace of it.
 
         Args:
             batch: what to store.
-            turn: returns when the batch before it is committed, and raises if that failed. What nobody else can see may be
-                prepared before it is called; None: nobody is before it.
+            turn: of this batch, where another one has to be committed before it. Rows may be stored before it comes.
         """
         ...
 

@@ -52,14 +52,14 @@ def forget_superseded_syncs(context: dg.OpExecutionContext, config: TidyConfig) 
     before = datetime.now(UTC) - timedelta(hours=config.keep_hours)
     kept: set[tuple[str | None, ...]] = set()
     forgotten = 0
-    chains = [chain for _, values in context.instance.get_run_tags(tag_keys=[SYNC]) for chain in values]
-    if not chains:
+    subjects = [one for _, values in context.instance.get_run_tags(tag_keys=[SYNC]) for one in values]
+    if not subjects:
         return
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-    syncs = dg.RunsFilter(tags={SYNC: sorted(chains)}, statuses=ended)
+    syncs = dg.RunsFilter(tags={SYNC: sorted(subjects)}, statuses=ended)
     for record in context.instance.get_run_records(syncs):  # newest first
         tags = record.dagster_run.tags
-        days = (tags.get(PARTITION), tags.get(RANGE_START), tags.get(RANGE_END))
+        days = tuple(tags.get(tag) for tag in (SYNC, PARTITION, RANGE_START, RANGE_END))
         if days in kept and record.create_timestamp < before:
             context.instance.delete_run(record.dagster_run.run_id)
             forgotten += 1

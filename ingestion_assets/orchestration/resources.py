@@ -4,6 +4,7 @@ https://docs.dagster.io/guides/build/external-resources
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import dagster as dg
@@ -38,6 +39,22 @@ def database(url: Callable[[], str], migrate: Callable[[str], None]) -> dg.Resou
 
     return dg.ResourceDefinition(
         dg.resource(opened).resource_fn, description="The Postgres that rows and marks are in."
+    )
+
+
+def sources(
+    opened: Callable[[Database], AbstractContextManager[object]], description: str
+) -> dg.ResourceDefinition:
+    """What a family's streams are made from: opened over `database` when a run begins, closed when it ends."""
+
+    def entered(context: dg.InitResourceContext) -> Iterator[object]:
+        with opened(getattr(context.resources, DATABASE)) as family:
+            yield family
+
+    return dg.ResourceDefinition(
+        dg.resource(required_resource_keys={DATABASE})(entered).resource_fn,
+        required_resource_keys={DATABASE},
+        description=description,
     )
 
 

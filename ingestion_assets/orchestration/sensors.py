@@ -66,7 +66,8 @@ def sync(
         description=f"Reads what is new on {chain}, and fills holes in what was read before.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        if (rest := resting(context.instance, chain, interval)) is not None:
+        subject = subject_of(assets, chain)
+        if (rest := resting(context.instance, subject, interval)) is not None:
             return rest
         try:
             days = partitions.spans(pending(context)).get(chain, ())
@@ -79,11 +80,11 @@ def sync(
         first, last = days[-1] if turn == NEWEST else days[0]
         most = timedelta(days=MAX_PARTITIONS_PER_RUN - 1)  # what is more, the next runs read
         first, last = (max(first, last - most), last) if turn == NEWEST else (first, min(last, first + most))
-        for run in context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-            if run.tags.get(SYNC) == chain or overlaps(run.tags, chain, (first, last)):
+        for run in unfinished(context.instance, assets):
+            if run.tags.get(SYNC) == subject or overlaps(run.tags, chain, (first, last)):
                 reason = dg.SkipReason(f"run {run.run_id[:8]} already works on {chain}")
                 return dg.SensorResult(skip_reason=reason, cursor=turn)
-        return dg.SensorResult(run_requests=[request(chain, (first, last))], cursor=turn)
+        return dg.SensorResult(run_requests=[request(chain, (first, last), subject)], cursor=turn)
 
     return look
 
@@ -119,18 +120,19 @@ def follow(
         description=f"Reads what is new in {feed}, and goes on with what a run has left.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        if (rest := resting(context.instance, feed, interval)) is not None:
+        subject = subject_of([asset], feed)
+        if (rest := resting(context.instance, subject, interval)) is not None:
             return rest
         # First who works on it: the question whether anything is new would wait for that run's budget.
-        for run in context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-            if feed in (run.tags.get(SYNC), run.tags.get(PARTITION), run.tags.get(RANGE_START)):
+        for run in unfinished(context.instance, [asset]):
+            if run.tags.get(SYNC) == subject or feed in (run.tags.get(PARTITION), run.tags.get(RANGE_START)):
                 return dg.SkipReason(f"run {run.run_id[:8]} already works on {feed}")
         try:
             if not is_pending(context):
                 return dg.SkipReason(f"{feed} is caught up")
         except QuotaExhausted as error:
             return dg.SkipReason(str(error))
-        return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=feed, tags={SYNC: feed})])
+        return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=feed, tags={SYNC: subject})])
 
     return look
 
@@ -168,18 +170,18 @@ def arrivals(
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         weeks = {account: sorted(mondays) for account, mondays in arrived(context).items() if mondays}
         known = set(context.instance.get_dynamic_partitions(accounts))
-        unfinished = context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+        at_work = unfinished(context.instance, assets)
         requests: list[dg.RunRequest] = []
         for account, mondays in sorted(weeks.items()):
             # In one run, with the empty weeks between them, which cost nothing; what is more, the next runs read.
             first = mondays[0]
             most = first + timedelta(weeks=MAX_PARTITIONS_PER_RUN - 1)
             span = (first, max(monday for monday in mondays if monday <= most))
-            subject = f"{accounts}/{account}"
-            if any(run.tags.get(SYNC) == subject or overlaps(run.tags, account, span) for run in unfinished):
+            subject = subject_of(assets, account)
+            if any(run.tags.get(SYNC) == subject or overlaps(run.tags, account, span) for run in at_work):
                 continue
             if rest_until(context.instance, subject, interval) <= datetime.now(UTC):
-                requests.append(request(account, span, subject))
+                requests.append(request(account, span, subject, found=True))
         if not weeks:
             return dg.SkipReason("all that was dropped is read")
         if not requests:
@@ -191,18 +193,35 @@ def arrivals(
     return look
 
 
-def request(chain: str, span: partitions.Span, subject: str | None = None) -> dg.RunRequest:
+def initial_status(*, automate: bool) -> dg.DefaultSensorStatus:
+    """What a sensor begins as."""
+    return dg.DefaultSensorStatus.RUNNING if automate else dg.DefaultSensorStatus.STOPPED
+
+
+def subject_of(assets: Sequence[dg.AssetKey], name: str) -> str:
+    """What tells a sensor's runs from those of a chain, feed or account of the same name in another family."""
+    return f"{assets[0].path[0]}/{name}"
+
+
+def unfinished(instance: dg.DagsterInstance, assets: Sequence[dg.AssetKey]) -> list[dg.DagsterRun]:
+    """The runs that wait or work, and materialise any of these assets."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    return [run for run in runs if not (run.asset_selection and run.asset_selection.isdisjoint(assets))]
+
+
+def request(chain: str, span: partitions.Span, subject: str, *, found: bool = False) -> dg.RunRequest:
     """One run over a span of a chain's days. It has no run key: Dagster remembers those for ever.
 
     Args:
         chain: or another first dimension.
         span: the days that the first and the last partition begin with.
-        subject: whose runs it is not to meet; None: the chain's.
+        subject: whose runs it is not to meet.
+        found: the first dimension is one whose names are found at run time.
     """
     first, last = partitions.key(chain, span[0]), partitions.key(chain, span[1])
-    tags = {SYNC: subject or chain}
-    # Dagster cannot look up a key of accounts that are found at run time: it is asked for as a range of one.
-    if first == last and subject is None:
+    tags = {SYNC: subject}
+    # Dagster cannot look up a key with a name that is found at run time: it is asked for as a range of one.
+    if first == last and not found:
         return dg.RunRequest(partition_key=first, tags=tags)
     return dg.RunRequest(tags={**tags, RANGE_START: first, RANGE_END: last})
 
@@ -217,9 +236,9 @@ def resting(instance: dg.DagsterInstance, subject: str, interval: int) -> dg.Ski
     )
 
 
-def rest_until(instance: dg.DagsterInstance, chain: str, interval: int) -> datetime:
-    """When the next sync of a chain is due: twice as late after each failure in a row, an hour at most."""
-    syncs = instance.get_run_records(dg.RunsFilter(tags={SYNC: chain}, statuses=ENDED), limit=MOST_FAILURES)
+def rest_until(instance: dg.DagsterInstance, subject: str, interval: int) -> datetime:
+    """When the next sync of a subject is due: twice as late after each failure in a row, an hour at most."""
+    syncs = instance.get_run_records(dg.RunsFilter(tags={SYNC: subject}, statuses=ENDED), limit=MOST_FAILURES)
     failures = list(
         itertools.takewhile(lambda run: run.dagster_run.status == dg.DagsterRunStatus.FAILURE, syncs)
     )

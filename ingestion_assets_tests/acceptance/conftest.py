@@ -5,6 +5,7 @@ checked against the node's state.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fasteners
 import httpx
 import pytest
 
+from ingestion_assets_tests.conftest import FOLDER
 from ingestion_assets_tests.upstream import free_port
 
 UPSTREAMS = Path(__file__).resolve().parents[3] / "shared" / "upstreams"
@@ -25,12 +28,19 @@ SEEDS = {
     "one": (31337, 1),
     "two": (10, 3),
 }  # name -> chain id, seed of the generator; the accounts are the same
+BLOCKS = int(os.environ.get("ACCEPTANCE_BLOCKS", "150"))  # of each chain; `make drills` takes more
 
 
 @dataclass
 class Harness:
-    """The node, the explorer, and what is true of the chains."""
+    """The node, the explorer, and what is true of the chains.
 
+    Args:
+        installed: where its programs are; all workers of a session share them.
+        folder: of this one's chains.
+    """
+
+    installed: Path
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     nodes: list[int] = field(default_factory=list)
@@ -40,8 +50,8 @@ class Harness:
 
     def python(self, module: str, *arguments: str) -> None:
         """Run one of the harness's commands to its end."""
-        command = [str(self.folder / ".venv/bin/python"), "-m", f"evm_harness.{module}", *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        command = [str(self.installed / ".venv/bin/python"), "-m", f"evm_harness.{module}", *arguments]
+        done = subprocess.run(command, cwd=self.installed, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def grow(self, name: str) -> None:
@@ -52,7 +62,7 @@ class Harness:
         self.python("node", "start", "--port", str(port), "--chain-id", str(chain_id), "--rundir", rundir)
         self.nodes.append(port)
         url = f"http://127.0.0.1:{port}"
-        size = ("--blocks", "400", "--txs", "25", "--days", "30", "--seed", str(seed))
+        size = ("--blocks", str(BLOCKS), "--txs", "25", "--days", "30", "--seed", str(seed))
         self.python("gen", "--url", url, *size, "--out", str(out))
         self.python("truth", "--url", url, "--out", str(out))
         self.truth[name] = json.loads((out / "truth.json").read_text())
@@ -67,9 +77,9 @@ class Harness:
 
     def _start(self, module: str, *options: str) -> str:
         port = free_port()
-        command = [str(self.folder / ".venv/bin/python"), "-m", f"evm_harness.{module}", *options]
+        command = [str(self.installed / ".venv/bin/python"), "-m", f"evm_harness.{module}", *options]
         self.processes.append(
-            subprocess.Popen([*command, "--port", str(port)], cwd=self.folder, stdout=subprocess.DEVNULL)
+            subprocess.Popen([*command, "--port", str(port)], cwd=self.installed, stdout=subprocess.DEVNULL)
         )
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
         while True:
@@ -145,18 +155,28 @@ class Branch:
 
 
 @pytest.fixture(scope="session")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    """Two chains with the same accounts, from two seeds, behind one explorer."""
+def upstreams() -> Path:
+    """A copy of `../shared/upstreams` with all that it needs, made by the first worker of a session that asks."""
     if not UPSTREAMS.exists() or shutil.which("npm") is None:
         pytest.skip("needs ../shared/upstreams and npm")
-    folder = tmp_path_factory.mktemp("upstreams") / "harness"
-    shutil.copytree(UPSTREAMS, folder)
-    subprocess.run(["chmod", "-R", "u+w", str(folder)], check=True)
-    subprocess.run(["npm", "ci", "--silent"], cwd=folder / "node", check=True, capture_output=True)
-    subprocess.run([sys.executable, "-m", "venv", str(folder / ".venv")], check=True)
-    install = [str(folder / ".venv/bin/python"), "-m", "pip", "install", "--quiet", "-r", "requirements.txt"]
-    subprocess.run(install, cwd=folder, check=True, capture_output=True)
-    running = Harness(folder)
+    folder = Path(os.environ[FOLDER]) / "upstreams"
+    with fasteners.InterProcessLock(f"{folder}.lock"):
+        if not (folder / "ready").exists():
+            shutil.copytree(UPSTREAMS, folder)
+            subprocess.run(["chmod", "-R", "u+w", str(folder)], check=True)
+            subprocess.run(["npm", "ci", "--silent"], cwd=folder / "node", check=True, capture_output=True)
+            subprocess.run([sys.executable, "-m", "venv", str(folder / ".venv")], check=True)
+            python = str(folder / ".venv/bin/python")
+            install = [python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"]
+            subprocess.run(install, cwd=folder, check=True, capture_output=True)
+            (folder / "ready").touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def harness(upstreams: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    """Two chains with the same accounts, from two seeds, behind one explorer."""
+    running = Harness(upstreams, tmp_path_factory.mktemp("chains"))
     try:
         for name in SEEDS:
             running.grow(name)

@@ -1,8 +1,6 @@
-"""The events server of `../shared/upstreams`, as a fixture: its faults, its log, and what is true of it."""
+"""The events server of `../shared/upstreams`: its faults, its log, and what is true of it."""
 
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from ingestion_assets_tests.acceptance.conftest import UPSTREAMS
 from ingestion_assets_tests.upstream import free_port
 
 
@@ -45,24 +41,12 @@ class EventsServer:
         return found
 
 
-@pytest.fixture(scope="session")
-def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The harness, and beside it what its events server needs."""
-    if not UPSTREAMS.exists():
-        pytest.skip("needs ../shared/upstreams")
-    folder = tmp_path_factory.mktemp("events")
-    shutil.copytree(UPSTREAMS / "evm_harness", folder / "evm_harness")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", str(folder)]
-    subprocess.run([*install, "httptools", "orjson", "uvloop"], check=True, capture_output=True)
-    return folder
-
-
 @contextmanager
-def serving(server_folder: Path, *options: str, port: int | None = None) -> Iterator[EventsServer]:
+def serving(upstreams: Path, *options: str, port: int | None = None) -> Iterator[EventsServer]:
     """A server with these options. Another one with the same seed has the same events, and knows the other's cursors."""
     port = port or free_port()
-    command = [sys.executable, "-m", "evm_harness.events", "--port", str(port), *options]
-    process = subprocess.Popen(command, cwd=server_folder, stdout=subprocess.DEVNULL)
+    command = [str(upstreams / ".venv/bin/python"), "-m", "evm_harness.events", "--port", str(port), *options]
+    process = subprocess.Popen(command, cwd=upstreams, stdout=subprocess.DEVNULL)
     server, deadline = EventsServer(f"http://127.0.0.1:{port}"), time.monotonic() + 30
     try:
         while True:

@@ -11,10 +11,8 @@ from collections import Counter
 import psycopg
 import pytest
 
-from ingestion_assets_tests.acceptance.events_server import server_folder, serving
+from ingestion_assets_tests.acceptance.events_server import serving
 from ingestion_assets_tests.upstream import free_port
-
-__all__ = ["server_folder"]  # a fixture
 
 # Every kind of fault that the harness's README lists for answers with rows; `p` is their chance.
 FAULTS = (
@@ -104,26 +102,26 @@ def agrees(url, truth):
 
 
 @pytest.mark.parametrize("shape", [(), ("--flat", "--mixed-time")], ids=["nested", "flat"])
-def test_every_fault_and_five_deaths_leave_the_truth(server_folder, database_url, shape):
+def test_every_fault_and_five_deaths_leave_the_truth(upstreams, database_url, shape):
     """Killed at planned steps, before and after COMMIT among them, while all faults are on and the feed grows."""
     chance = random.Random(4)
     port = free_port()
     options = ("--cursor-ttl", "1", *shape)
-    with serving(server_folder, "--total", "1800", "--grow", "8", *options, port=port) as server:
+    with serving(upstreams, "--total", "1800", "--grow", "8", *options, port=port) as server:
         # A flat feed does not say how much it has: of what it drops in silence nobody can know.
         server.fail(*(rule for rule in FAULTS if not shape or rule["kind"] != "drop_rows"), seed=11)
         for _ in range(5):
             run(database_url, config(server), chance.randint(5, 90))
         total = server.truth()["total"]
-    with serving(server_folder, "--total", str(total), *options, port=port) as server:  # it grows no more
+    with serving(upstreams, "--total", str(total), *options, port=port) as server:  # it grows no more
         until_caught_up(database_url, config(server))
         read_again_what_was_damaged(database_url, config(server))
         agrees(database_url, server.truth())
 
 
-def test_two_runs_at_once_are_one_too_many_for_one_of_them(server_folder, database_url):
+def test_two_runs_at_once_are_one_too_many_for_one_of_them(upstreams, database_url):
     """The one whose cursor was moved stops with a clear message, and nothing is doubled."""
-    with serving(server_folder, "--total", "6000") as server:
+    with serving(upstreams, "--total", "6000") as server:
         server.fail({"kind": "latency", "ms": 60})
         both = [start(database_url, config(server), stdin=subprocess.PIPE) for _ in range(2)]
         for process in both:
@@ -140,9 +138,9 @@ def test_two_runs_at_once_are_one_too_many_for_one_of_them(server_folder, databa
         agrees(database_url, server.truth())
 
 
-def test_the_limit_is_kept_by_two_processes_together(server_folder, database_url):
+def test_the_limit_is_kept_by_two_processes_together(upstreams, database_url):
     """Ten requests in two seconds, whoever asks; the feed's own limiter refuses none."""
-    with serving(server_folder, "--total", "3600", "--rps", "10", "--rate-window", "1") as server:
+    with serving(upstreams, "--total", "3600", "--rps", "10", "--rate-window", "1") as server:
         limited = config(server, requests_per_second=10)
         both = [start(database_url, limited) for _ in range(2)]
         for process in both:
@@ -157,12 +155,12 @@ def test_the_limit_is_kept_by_two_processes_together(server_folder, database_url
 
 @pytest.mark.drill
 @pytest.mark.parametrize("seed", range(3))
-def test_kills_at_random_moments_for_a_long_time(server_folder, database_url, seed):
+def test_kills_at_random_moments_for_a_long_time(upstreams, database_url, seed):
     """Twenty deaths by SIGKILL from outside, with all faults, two workers at times, and cursors that die young."""
     chance = random.Random(seed)
     port = free_port()
     options = ("--cursor-ttl", "2", "--mixed-time", "--seed", str(seed + 5))
-    with serving(server_folder, "--total", "150000", "--grow", "200", *options, port=port) as server:
+    with serving(upstreams, "--total", "150000", "--grow", "200", *options, port=port) as server:
         server.fail(*FAULTS, seed=seed)
         typed = config(server, page_size=1000)
         for number in range(20):
@@ -174,7 +172,7 @@ def test_kills_at_random_moments_for_a_long_time(server_folder, database_url, se
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
         total = server.truth()["total"]
-    with serving(server_folder, "--total", str(total), *options, port=port) as server:
+    with serving(upstreams, "--total", str(total), *options, port=port) as server:
         until_caught_up(database_url, typed)
         read_again_what_was_damaged(database_url, typed)
         agrees(database_url, server.truth())

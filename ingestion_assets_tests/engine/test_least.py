@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from ingestion_assets.engine import database
 from ingestion_assets.engine.stream import Batch, Covered, Rows
 from ingestion_assets_tests.engine.things import STATED, Blocks
+from ingestion_assets_tests.tables import empty
 
 TABLE = sa.Table(
     "shared",
@@ -73,7 +74,7 @@ def test_a_row_that_postgres_refuses_does_not_take_the_others_with_it(store, com
 def test_two_writers_at_once_leave_the_same_rows(commit, connection):
     """Ten times, all rows of both at the same moment."""
     for _ in range(10):
-        connection.execute("TRUNCATE raw.shared")
+        empty(connection, "raw.shared")
         threads = [threading.Thread(target=commit, args=(source, *range(500))) for source in "ab"]
         for thread in threads:
             thread.start()

@@ -1,6 +1,7 @@
 """One transaction for rows, dead letters and the mark; what Postgres refuses; two writers; a database that goes away."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -514,6 +515,36 @@ def test_rows_in_opposite_orders_deadlock_and_are_stored_nevertheless(store, con
         assert connection.execute(f"SELECT count(*) FROM {copy.fullname}").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_a_batch_whose_rows_keep_the_one_before_waiting_takes_them_back(store, connection, order):
+    """No database sees this deadlock: one waits in Postgres for the other, and that one for its turn."""
+    writer = store.open(STREAM)
+    copied = threading.Event()
+    waited = []
+
+    def first():
+        assert copied.wait(timeout=10)
+        return writer.commit(batch(Token(1), "blocks", [Thing(n) for n in order]))
+
+    with ThreadPoolExecutor(2) as pool:
+        before = pool.submit(first)
+
+        def turn(seconds=None):
+            copied.set()
+            is_done = bool(wait([before], seconds).done)
+            waited.append(is_done)
+            return is_done
+
+        behind = pool.submit(writer.commit, batch(Token(2), "blocks", [Thing(2), Thing(3)]), turn)
+        assert before.result(timeout=20).inserted == 2
+        tally = behind.result(timeout=20)
+    assert waited[0] is False
+    assert (tally.inserted, tally.duplicate) == (1, 1)
+    left = snapshot(connection)
+    assert [position for _, position, *_ in left["rows"]] == [1, 2, 3]
+    assert left["cursors"] == [("blocks", '{"page": 2}', 2)]
+
+
 def test_a_cursor_moves_for_one_writer_and_fences_the_other(store, connection):
     """At its beginning and later on; the late one leaves no trace."""
     for first_page in (1, 2):
@@ -522,6 +553,11 @@ def test_a_cursor_moves_for_one_writer_and_fences_the_other(store, connection):
         before = snapshot(connection)
         with pytest.raises(Fenced, match="blocks"):
             late.commit(batch(Token(99), "blocks", [Thing(99), Thing(98, kind="rejected")]))
+        assert snapshot(connection) == before
+        with pytest.raises(
+            Fenced, match="blocks"
+        ):  # to the same place: it would go on beside the other for ever
+            late.commit(batch(Token(first_page), "blocks", [Thing(first_page)]))
         assert snapshot(connection) == before
 
 

@@ -22,6 +22,7 @@ from ingestion_assets.engine.coverage import Ranges, difference, union
 from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.store import Store, connection_pool
 from ingestion_assets.engine.stream import Batch, Covered, Cursor, Done, Evidence, Rejected, Rows, Unproved
+from ingestion_assets_tests.tables import empty
 
 STATED = Evidence("stated", "test")
 
@@ -165,9 +166,7 @@ def coverage(connection: psycopg.Connection) -> dict[str, Ranges]:
 
 def forget(connection: psycopg.Connection) -> None:
     """Make the database as good as new."""
-    connection.execute(
-        "TRUNCATE raw.things, ops.coverage, ops.cursors, ops.dead_letters, ops.unproved RESTART IDENTITY"
-    )
+    empty(connection, "raw.things", "ops.coverage", "ops.cursors", "ops.dead_letters", "ops.unproved")
 
 
 class Death(BaseException):

@@ -58,16 +58,18 @@ def look(world, instance):
 
 
 @contextmanager
-def running(world, instance, status=dg.DagsterRunStatus.STARTED, **tags):
-    """A run that is on its way."""
-    job = world.definitions().get_repository_def().get_job("tidy")
+def running(world, instance, status=dg.DagsterRunStatus.STARTED, job=None, **tags):
+    """A run that is on its way, of a job that may materialise anything or of the one given, with all its assets."""
+    assets = job and set(job.asset_layer.executable_asset_keys)
+    job = job or world.definitions().get_repository_def().get_job("tidy")
     names = {
         "partition": sensors.PARTITION,
         "first": sensors.RANGE_START,
         "last": sensors.RANGE_END,
         "sync": sensors.SYNC,
     }
-    run = instance.create_run_for_job(job, tags={names[name]: value for name, value in tags.items()})
+    tags = {names[name]: value for name, value in tags.items()}
+    run = instance.create_run_for_job(job, tags=tags, asset_selection=assets)
     if status != dg.DagsterRunStatus.NOT_STARTED:
         event = next(kind for kind, result in EVENT_TYPE_TO_PIPELINE_RUN_STATUS.items() if result == status)
         instance.report_dagster_event(DagsterEvent(event.value, job.name), run.run_id)
@@ -99,7 +101,7 @@ def test_new_blocks_of_one_day_are_one_partition(look, cover):
     (request,) = look().run_requests
     assert request.partition_key == "one|2024-01-10"
     assert request.run_key is None
-    assert request.tags["ingestion/sync"] == "one"
+    assert request.tags["ingestion/sync"] == "evm/one"
 
 
 def test_new_blocks_of_several_days_are_one_range(look, cover):
@@ -154,9 +156,29 @@ STATUSES = [status for status in sensors.UNFINISHED if status != dg.DagsterRunSt
 def test_one_sync_of_a_chain_at_a_time(world, instance, look, cover):
     """Even when the other one works on other days."""
     cover(0, first_block(8) - 1)
-    with running(world, instance, sync="one", first="one|2024-01-02", last="one|2024-01-02"):
+    with running(world, instance, sync="evm/one", first="one|2024-01-02", last="one|2024-01-02"):
         assert look().run_requests == []
     assert look().run_requests
+
+
+def test_a_feed_of_the_same_name_does_not_hold_it_up(world, instance, look, cover):
+    """Nor what that feed's runs are partitioned by."""
+    cover(0, first_block(8) - 1)
+
+    @dg.asset(key=["events", "events_by_day"])
+    def other() -> None: ...
+
+    @dg.asset(key=["evm", "transactions"])
+    def own() -> None: ...
+
+    def job(*assets):
+        return dg.Definitions(assets=assets).resolve_implicit_global_asset_job_def()
+
+    days = {"first": "one|2024-01-02", "last": "one|2024-01-20"}
+    with running(world, instance, job=job(other), sync="events/one", **days):
+        assert look().run_requests
+    with running(world, instance, job=job(other, own), **days):
+        assert look().run_requests == []
 
 
 def test_a_chain_whose_syncs_fail_is_asked_less_and_less_often(instance, look, cover):
@@ -164,16 +186,18 @@ def test_a_chain_whose_syncs_fail_is_asked_less_and_less_often(instance, look, c
     cover(0, first_block(8) - 1)
     for _ in range(2):
         assert look().run_requests
-        instance.create_run_for_job(jobs.tidy, tags={sensors.SYNC: "one"}, status=dg.DagsterRunStatus.FAILURE)
-    assert "the last syncs of one failed" in look().skip_message
-    instance.create_run_for_job(jobs.tidy, tags={sensors.SYNC: "one"}, status=dg.DagsterRunStatus.SUCCESS)
+        instance.create_run_for_job(
+            jobs.tidy, tags={sensors.SYNC: "evm/one"}, status=dg.DagsterRunStatus.FAILURE
+        )
+    assert "the last syncs of evm/one failed" in look().skip_message
+    instance.create_run_for_job(jobs.tidy, tags={sensors.SYNC: "evm/one"}, status=dg.DagsterRunStatus.SUCCESS)
     assert look().run_requests
 
 
 def test_a_sync_is_never_longer_than_a_run_may_be():
     """What is older, the next runs read."""
     request = sensors.sync(
-        name="years", chain="one", assets=[], interval=30, status=dg.DefaultSensorStatus.STOPPED, required_resource_keys=set(),
+        name="years", chain="one", assets=[dg.AssetKey("any")], interval=30, status=dg.DefaultSensorStatus.STOPPED, required_resource_keys=set(),
         pending=lambda _context: [partitions.key("one", date(2015, 1, 1) + timedelta(days=n)) for n in range(3000)],
     )  # fmt: skip
     with dg.instance_for_test() as instance, dg.build_sensor_context(instance=instance) as context:

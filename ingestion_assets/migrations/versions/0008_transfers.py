@@ -55,13 +55,14 @@ def _transfers() -> None:
         postgresql_partition_by="LIST (chain)",
     )
     order = ["block_time", "place", "id"]
-    for name, columns in {
-        "transfers_by_time": order,
+    indexes: dict[str, list[str | sa.TextClause]] = {
+        "transfers_by_time": [*order],
         "transfers_by_sender": [sa.text("hashtextextended(from_address, 0)"), *order],
         "transfers_by_receiver": [sa.text("hashtextextended(to_address, 0)"), *order],
         "transfers_by_token": [sa.text("hashtextextended(token_address, 0)"), *order],
         "transfers_by_hash": [sa.text("hashtextextended(tx_hash, 0)")],
-    }.items():
+    }
+    for name, columns in indexes.items():
         op.create_index(name, "transfers", columns, schema="core")
 
 

@@ -1,19 +1,20 @@
 """The assets of this family, and how a run's partitions become streams. The only module here that knows Dagster's resources."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
 
 import dagster as dg
 
 from ingestion_assets.engine.coverage import Ranges
 from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.stream import Stream
-from ingestion_assets.orchestration import partitions
+from ingestion_assets.orchestration import partitions, resources
 from ingestion_assets.orchestration.checks import clean
 from ingestion_assets.orchestration.ingest import Ingestion, ingest, sorted_for_dagster
 from ingestion_assets.orchestration.resources import DATABASE, Database
-from ingestion_assets.orchestration.sensors import follow, sync
+from ingestion_assets.orchestration.sensors import follow, initial_status, sync
+from ingestion_assets.sources.environment import Environment
 from ingestion_assets.sources.events.config import FeedConfig
 from ingestion_assets.sources.events.feeds import Feeds, lacking
 from ingestion_assets.sources.events.streams import BY_DAY, WHOLE
@@ -23,25 +24,18 @@ RESOURCE, LOOKING = "events", "events_looking"  # resource keys
 WRITERS = 2  # each fills a core of Postgres
 
 
-class Environment(Protocol):
-    """What this family needs of the project's settings."""
-
-    @property
-    def variables(self) -> Mapping[str, str]:
-        """Where API keys are looked up."""
-        ...
-
-    @property
-    def automate(self) -> bool:
-        """Whether sensors begin switched on."""
-        ...
-
-
 def definitions(configs: Mapping[str, FeedConfig], environment: Environment) -> dg.Definitions:
     """Assets, their checks, one sensor for each feed, the replay job, and the resource they share."""
     whole = sorted(name for name, config in configs.items() if config.start is None)
     by_day = sorted(name for name, config in configs.items() if config.start is not None)
-    status = dg.DefaultSensorStatus.RUNNING if environment.automate else dg.DefaultSensorStatus.STOPPED
+    status = initial_status(automate=environment.automate)
+
+    def opened(*, attempts: int | None) -> dg.ResourceDefinition:
+        def feeds(database: Database) -> AbstractContextManager[Feeds]:
+            return closing(Feeds(configs, environment.variables, database.store, attempts=attempts))
+
+        return resources.sources(feeds, "The feeds of sources.yaml.")
+
     assets = [*([_whole(whole)] if whole else []), *([_by_day(by_day, configs)] if by_day else [])]
     return dg.Definitions(
         assets=assets,
@@ -52,28 +46,10 @@ def definitions(configs: Mapping[str, FeedConfig], environment: Environment) -> 
             *(_sync(name, configs[name], status) for name in by_day),
         ],
         resources={
-            RESOURCE: _resource(configs, environment, attempts=None),
+            RESOURCE: opened(attempts=None),
             # A sensor tick must not wait: what fails now is asked again by the next tick.
-            LOOKING: _resource(configs, environment, attempts=1),
+            LOOKING: opened(attempts=1),
         },
-    )
-
-
-def _resource(
-    configs: Mapping[str, FeedConfig], environment: Environment, *, attempts: int | None
-) -> dg.ResourceDefinition:
-    def opened(context: dg.InitResourceContext) -> Iterator[Feeds]:
-        database: Database = getattr(context.resources, DATABASE)
-        feeds = Feeds(configs, environment.variables, database.store, attempts=attempts)
-        try:
-            yield feeds
-        finally:
-            feeds.close()
-
-    return dg.ResourceDefinition(
-        dg.resource(required_resource_keys={DATABASE})(opened).resource_fn,
-        required_resource_keys={DATABASE},
-        description="The feeds of sources.yaml.",
     )
 
 

@@ -1,19 +1,20 @@
 """The assets of this family, and how a run's partitions become streams. The only module here that knows Dagster's resources."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, closing
 from datetime import date
-from typing import Protocol
 
 import dagster as dg
 
 from ingestion_assets.engine.stream import Stream
-from ingestion_assets.orchestration import partitions
+from ingestion_assets.orchestration import partitions, resources
 from ingestion_assets.orchestration.checks import clean, proved
 from ingestion_assets.orchestration.ingest import Ingestion, ingest, sorted_for_dagster
 from ingestion_assets.orchestration.io_manager import Stopped, stop_requests
 from ingestion_assets.orchestration.proving import Proof, prove
 from ingestion_assets.orchestration.resources import DATABASE, Database
-from ingestion_assets.orchestration.sensors import sync
+from ingestion_assets.orchestration.sensors import initial_status, sync
+from ingestion_assets.sources.environment import Environment
 from ingestion_assets.sources.evm.chains import Chains, watched_kinds
 from ingestion_assets.sources.evm.config import ChainConfig
 from ingestion_assets.sources.evm.records import (
@@ -35,26 +36,19 @@ DESCRIPTIONS = {
 }
 
 
-class Environment(Protocol):
-    """What this family needs of the project's settings."""
-
-    @property
-    def variables(self) -> Mapping[str, str]:
-        """Where API keys are looked up."""
-        ...
-
-    @property
-    def automate(self) -> bool:
-        """Whether sensors begin switched on."""
-        ...
-
-
 def definitions(
     configs: Mapping[str, ChainConfig], environment: Environment, chain_days: dg.MultiPartitionsDefinition
 ) -> dg.Definitions:
     """Assets, their checks, one sensor for each chain, and the resource they share."""
     assets = {kind: _asset(kind, chain_days) for kind in EVERY_KIND}
-    status = dg.DefaultSensorStatus.RUNNING if environment.automate else dg.DefaultSensorStatus.STOPPED
+    status = initial_status(automate=environment.automate)
+
+    def opened(*, attempts: int | None) -> dg.ResourceDefinition:
+        def chains(database: Database) -> AbstractContextManager[Chains]:
+            return closing(Chains(configs, environment.variables, database.store, attempts=attempts))
+
+        return resources.sources(chains, "The chains of sources.yaml and the providers they are read from.")
+
     return dg.Definitions(
         assets=list(assets.values()),
         asset_checks=[check(kind) for kind in EVERY_KIND for check in (_clean, _proved)],
@@ -64,28 +58,10 @@ def definitions(
             for name, config in configs.items()
         ],
         resources={
-            RESOURCE: _resource(configs, environment, attempts=None),
+            RESOURCE: opened(attempts=None),
             # A sensor tick must not wait: what fails now is asked again by the next tick.
-            LOOKING: _resource(configs, environment, attempts=1),
+            LOOKING: opened(attempts=1),
         },
-    )
-
-
-def _resource(
-    configs: Mapping[str, ChainConfig], environment: Environment, *, attempts: int | None
-) -> dg.ResourceDefinition:
-    def opened(context: dg.InitResourceContext) -> Iterator[Chains]:
-        database: Database = getattr(context.resources, DATABASE)
-        chains = Chains(configs, environment.variables, database.store, attempts=attempts)
-        try:
-            yield chains
-        finally:
-            chains.close()
-
-    return dg.ResourceDefinition(
-        dg.resource(required_resource_keys={DATABASE})(opened).resource_fn,
-        required_resource_keys={DATABASE},
-        description="The chains of sources.yaml and the providers they are read from.",
     )
 
 

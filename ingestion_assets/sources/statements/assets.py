@@ -1,18 +1,18 @@
 """The asset of this family, its check and its sensor, and how a run's partitions become streams."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import date, timedelta
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import dagster as dg
 
 from ingestion_assets.engine.coverage import size
-from ingestion_assets.orchestration import partitions
+from ingestion_assets.orchestration import partitions, resources
 from ingestion_assets.orchestration.checks import clean
 from ingestion_assets.orchestration.ingest import Ingestion, ingest
-from ingestion_assets.orchestration.resources import DATABASE, Database
-from ingestion_assets.orchestration.sensors import arrivals
+from ingestion_assets.orchestration.sensors import arrivals, initial_status
+from ingestion_assets.sources.environment import Environment
 from ingestion_assets.sources.statements.config import StatementsConfig
 from ingestion_assets.sources.statements.files import MEMBER
 from ingestion_assets.sources.statements.inbox import Inbox
@@ -25,45 +25,24 @@ ACCOUNTS = "statement_accounts"  # under which Dagster keeps the accounts that h
 LINES = dg.AssetKey(STREAM.split("/"))
 
 
-class Environment(Protocol):
-    """What this family needs of the project's settings."""
-
-    @property
-    def sources_folder(self) -> Path:
-        """What a relative inbox begins at."""
-        ...
-
-    @property
-    def automate(self) -> bool:
-        """Whether sensors begin switched on."""
-        ...
-
-
 def definitions(config: StatementsConfig, environment: Environment) -> dg.Definitions:
     """The asset, its check, the sensor on the inbox, and the resource that they share."""
     return dg.Definitions(
         assets=[_lines(config)],
         asset_checks=[clean(LINES, _streams, required_resource_keys={RESOURCE})],
         sensors=[_sensor(config, environment)],
-        resources={RESOURCE: _resource(config, environment)},
+        resources={
+            RESOURCE: resources.sources(
+                lambda database: nullcontext(open_inbox(config, environment, Registry(database.store))),
+                "The folder into which statement files are dropped, and what is known of them.",
+            )
+        },
     )
 
 
 def open_inbox(config: StatementsConfig, environment: Environment, registry: Registry) -> Inbox:
     """The inbox of sources.yaml."""
     return Inbox((environment.sources_folder / config.inbox).resolve(), config, registry)
-
-
-def _resource(config: StatementsConfig, environment: Environment) -> dg.ResourceDefinition:
-    def opened(context: dg.InitResourceContext) -> Iterator[Inbox]:
-        database: Database = getattr(context.resources, DATABASE)
-        yield open_inbox(config, environment, Registry(database.store))
-
-    return dg.ResourceDefinition(
-        dg.resource(required_resource_keys={DATABASE})(opened).resource_fn,
-        required_resource_keys={DATABASE},
-        description="The folder into which statement files are dropped, and what is known of them.",
-    )
 
 
 def _lines(config: StatementsConfig) -> dg.AssetsDefinition:
@@ -141,7 +120,7 @@ def _sensor(config: StatementsConfig, environment: Environment) -> dg.SensorDefi
         arrived=arrived,
         required_resource_keys={RESOURCE},
         interval=config.sync_seconds,
-        status=dg.DefaultSensorStatus.RUNNING if environment.automate else dg.DefaultSensorStatus.STOPPED,
+        status=initial_status(automate=environment.automate),
     )
 
 

@@ -151,7 +151,7 @@ floors = sa.Table(
 
 def same(column: sa.ColumnElement[str], value: str | sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether an address, a token or a transaction's hash is this one, in the words of its index; values in lower case."""
-    zero = sa.literal_column("0")
+    zero: sa.ColumnElement[int] = sa.literal_column("0")
     return sa.and_(
         sa.func.hashtextextended(column, zero) == sa.func.hashtextextended(value, zero), column == value
     )

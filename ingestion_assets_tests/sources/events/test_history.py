@@ -14,6 +14,7 @@ from ingestion_assets.engine.errors import Fenced, ProtocolError, Unauthorized
 from ingestion_assets.sources.events.streams import History
 from ingestion_assets_tests.engine.things import Countdown, Death, SteppingPool, die, impatient
 from ingestion_assets_tests.sources.events.tiny import BEGIN, Tiny, event, read, stored
+from ingestion_assets_tests.tables import empty
 
 BOTH_WAYS = pytest.mark.parametrize("back", [True, False], ids=["newest first", "oldest first"])
 
@@ -249,7 +250,7 @@ SOURCES = st.builds(
 @given(source=SOURCES, lives=LIVES)
 def test_deaths_anywhere_expiry_and_growth_leave_every_event_once(store, connection, source, lives):
     """A step is before a statement, before a COMMIT, or after one."""
-    connection.execute("TRUNCATE raw.events, ops.cursors, ops.dead_letters")
+    empty(connection, "raw.events", "ops.cursors", "ops.dead_letters")
     for life in lives:
         mortal = impatient(SteppingPool(store.pool, Countdown(life.steps, die)))
         with suppress(Death):

@@ -144,11 +144,11 @@ def test_one_run_for_each_account(here, instance):
     here.inbox.put("savings/a.csv", history(*EARLY))
     here.inbox.put("margin/a.csv", history(*LATE))
     requests = here.tick(instance).run_requests
-    assert [request.tags[SYNC] for request in requests] == [f"{ACCOUNTS}/margin", f"{ACCOUNTS}/savings"]
+    assert [request.tags[SYNC] for request in requests] == ["statements/margin", "statements/savings"]
     job = build(here.settings).get_repository_def().get_implicit_job_def_for_assets([LINES])
     instance.create_run_for_job(job, tags=dict(requests[0].tags), status=dg.DagsterRunStatus.STARTED)
     (left,) = here.tick(instance).run_requests
-    assert left.tags[SYNC] == f"{ACCOUNTS}/savings"
+    assert left.tags[SYNC] == "statements/savings"
 
 
 def test_a_long_history_is_read_once_and_its_weeks_are_told_in_several_runs(here, instance, connection):

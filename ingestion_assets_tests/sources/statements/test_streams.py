@@ -9,6 +9,7 @@ import pytest
 from ingestion_assets.engine.drain import drain
 from ingestion_assets_tests.engine.things import Countdown, Death, SteppingPool, coverage, die, impatient
 from ingestion_assets_tests.sources.statements.tiny import Dropped, fill, history, legacy, raws, same, stored
+from ingestion_assets_tests.tables import empty
 
 TWINS = [fill(9), fill(8), fill(8), fill(8), fill(5), fill(5, order=2), fill(1)]
 
@@ -59,7 +60,7 @@ def test_two_orders_leave_the_same_tables(inbox, connection):
         inbox.put(f"{number}.csv", export)
         inbox.imported()
     one = stored(connection)
-    connection.execute("TRUNCATE raw.statement_lines, ops.coverage, ops.statement_files, ops.statement_inbox")
+    empty(connection, "raw.statement_lines", "ops.coverage", "ops.statement_files", "ops.statement_inbox")
     for number, export in reversed(list(enumerate(exports))):
         inbox.put(f"{number}.csv", export)
         inbox.imported()
@@ -120,7 +121,7 @@ def test_a_crash_at_every_single_step_is_survived(inbox, connection):
         connection.execute("SELECT count(*) FROM ops.dead_letters").fetchone(),
     )
     for steps in range(1, 1000):
-        connection.execute("TRUNCATE raw.statement_lines, ops.coverage, ops.dead_letters")
+        empty(connection, "raw.statement_lines", "ops.coverage", "ops.dead_letters")
         countdown = Countdown(steps, die)
         with suppress(Death):
             drain(inbox.streams(2), impatient(SteppingPool(inbox.store.pool, countdown)), read_ahead=0)
@@ -142,7 +143,7 @@ def test_deaths_at_random_with_other_chunks_each_time(inbox, connection):
     quiet = stored(connection)
     assert len(quiet) == 61
     chance = random.Random(5)
-    connection.execute("TRUNCATE raw.statement_lines, ops.coverage")
+    empty(connection, "raw.statement_lines", "ops.coverage")
     for _ in range(12):
         streams = inbox.streams(chance.randint(1, 9))
         chance.shuffle(streams)
