@@ -3,7 +3,7 @@
 Nothing here reads or writes. A new source is a frozen dataclass with `keys`, `wanted` and `read`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 

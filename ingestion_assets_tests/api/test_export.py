@@ -53,7 +53,9 @@ def test_no_more_files_are_made_at_once_than_may_be(database_url):
         fill(connection, 60)
         with served(config(database_url, limits=limits)) as client, ThreadPoolExecutor(1) as others:
             connection.execute("BEGIN")
-            connection.execute("LOCK TABLE core.transfers IN ACCESS EXCLUSIVE MODE")  # the first file cannot end
+            connection.execute(
+                "LOCK TABLE core.transfers IN ACCESS EXCLUSIVE MODE"
+            )  # the first file cannot end
             try:
                 first = others.submit(client.get, "/api/transfers/export")
                 while not connection.execute(_WAITING).fetchone():

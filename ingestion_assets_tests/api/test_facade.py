@@ -7,6 +7,7 @@ from datetime import date
 import pytest
 from aioetherscan import Client
 
+from ingestion_assets.sources.transfers import months
 from ingestion_assets_tests.api.world import (
     ACCOUNTS,
     ALPHA,
@@ -16,7 +17,6 @@ from ingestion_assets_tests.api.world import (
     config,
     connect,
     fill,
-    make_months,
     served,
     stored,
 )
@@ -223,9 +223,11 @@ MANY = 10_500
 def test_a_public_client_pages_through_more_than_ten_thousand_rows(database_url):
     """aioetherscan, with another base url: every transfer once, although more arrive behind the walk."""
     with connect(database_url) as connection:
-        make_months(connection, ALPHA.name, [date(2024, month, 1) for month in (1, 2, 3)])
+        months.make(connection, ALPHA.name, [date(2024, month, 1) for month in (1, 2, 3)])
         add_rows(connection, ALPHA, 100, MANY + 99)
-        connection.execute("UPDATE core.transfers SET to_address = %s WHERE from_address <> %s", [ACCOUNTS[0]] * 2)
+        connection.execute(
+            "UPDATE core.transfers SET to_address = %s WHERE from_address <> %s", [ACCOUNTS[0]] * 2
+        )
         wanted = [row["tx_hash"] for row in stored(connection)]
         with served(config(database_url)) as api:
             found = asyncio.run(_read_all(str(api.base_url), connection))

@@ -88,7 +88,13 @@ def test_the_token_opens_and_nothing_else_does(filled_url):
             client.get("/api/transfers", headers={"Authorization": "Bearer s3crét".encode()}).status_code
             == 401
         )
-        question = {"chainid": 1, "module": "block", "action": "getblocknobytime", "timestamp": 1706572800, "closest": "after"}
+        question = {
+            "chainid": 1,
+            "module": "block",
+            "action": "getblocknobytime",
+            "timestamp": 1706572800,
+            "closest": "after",
+        }
         assert client.get("/v2/api", params=question).json() == {
             "status": "0", "message": "NOTOK", "result": "Invalid API Key"
         }  # fmt: skip

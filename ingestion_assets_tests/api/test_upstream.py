@@ -16,12 +16,13 @@ from ingestion_assets.sandbox.explorer import explorer
 from ingestion_assets.serving import api_config, explorers
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.evm.chains import Chains
-from ingestion_assets_tests.api.world import ALPHA, GENEROUS, TOKENS, add_rows, connect, make_months, served
+from ingestion_assets.sources.transfers import months
+from ingestion_assets_tests.api.world import ALPHA, GENEROUS, TOKENS, add_rows, connect, served
 from ingestion_assets_tests.upstream import Upstream, small_chain
 
 CHAIN = small_chain()
 ACCOUNT = CHAIN.addresses[0]
-SECRET = "a-secret-key"
+SECRET = "a-secret-key"  # noqa: S105 - of nobody
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def client(tmp_path, database_url, upstream):
         {"DAGSTER_HOME": str(tmp_path), "INGESTION_DATABASE_URL": database_url, "KEY": SECRET}
     )
     with connect(database_url) as connection:
-        make_months(connection, "alpha", [date(2024, 1, 1)])
+        months.make(connection, "alpha", [date(2024, 1, 1)])
         add_rows(connection, ALPHA, 0, 2)
         connection.execute("INSERT INTO ops.chains VALUES ('alpha', 323, 321, now() - interval '100 s')")
     pool = connection_pool(database_url)
@@ -114,7 +115,9 @@ def test_a_chain_without_an_explorer_cannot_be_served_by_one(tmp_path, database_
         "chain_id": 1, "start": date(2024, 1, 1), "serve": "upstream", "providers": [{"kind": "rpc", "url": "http://127.0.0.1:1"}]
     }  # fmt: skip
     (tmp_path / "sources.yaml").write_text(yaml.safe_dump({"chains": {"alpha": chain}}))
-    settings = Settings.from_environment({"DAGSTER_HOME": str(tmp_path), "INGESTION_DATABASE_URL": database_url})
+    settings = Settings.from_environment(
+        {"DAGSTER_HOME": str(tmp_path), "INGESTION_DATABASE_URL": database_url}
+    )
     pool = connection_pool(database_url)
     chains = Chains(settings.sources().chains, settings.variables, Store(pool))
     with pytest.raises(Unsupported, match=r"chains\.alpha\.serve: upstream needs an explorer"):
@@ -152,7 +155,7 @@ def test_one_that_is_slow_is_given_up_and_left_alone_for_a_while():
     async def run():
         upstreams = Upstreams({"alpha": fake}, 0.5, clock=lambda: now[0])
         for _ in range(2):
-            with pytest.raises(NotAnswered, match="within 0.5 seconds"):
+            with pytest.raises(NotAnswered, match=r"within 0\.5 seconds"):
                 await upstreams.page(ALPHA, WANTED, 25, 1, 9)
         assert len(fake.asked) == 1
         fake.go.set()

@@ -1,17 +1,17 @@
 """Two small chains of transfers whose every row a test can know, and the API served over them on a real port."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import httpx
 import psycopg
 import uvicorn
-from psycopg import sql
 
 from ingestion_assets.api.app import create_app
 from ingestion_assets.api.config import ApiConfig, Limits, ServedChain, ServedProvider
+from ingestion_assets.sources.transfers import months
 from ingestion_assets_tests.upstream import free_port
 
 START = datetime(2024, 1, 30, tzinfo=UTC)  # so that there are two months
@@ -32,24 +32,6 @@ GENEROUS = Limits(requests_per_second=0)
 def connect(url: str) -> "psycopg.Connection[tuple[object, ...]]":
     """A connection that commits each statement."""
     return psycopg.connect(url, autocommit=True)
-
-
-def make_months(connection, chain: str, months: Sequence[date]) -> None:
-    """The partitions of a chain, as the store has them."""
-    name = sql.Identifier("core", f"transfers_of_{chain}")
-    connection.execute(
-        sql.SQL(
-            "CREATE TABLE IF NOT EXISTS {} PARTITION OF core.transfers FOR VALUES IN ({}) PARTITION BY RANGE (block_time)"
-        ).format(name, sql.Literal(chain))
-    )
-    for month in months:
-        after = (month + timedelta(days=31)).replace(day=1)
-        connection.execute(
-            sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
-                sql.Identifier("core", f"transfers_{month:%Y_%m}_{chain}"), name,
-                sql.Literal(f"{month} 00:00:00+00"), sql.Literal(f"{after} 00:00:00+00"),
-            )
-        )  # fmt: skip
 
 
 # Row n lies in block n/2 and equals row n-1 in time; every seventh has no log index, every eleventh is to oneself, and every thirteenth
@@ -89,7 +71,7 @@ def fill(connection, rows: int = 240) -> None:
     """Both chains with so many rows each, read up to their last final block but for a gap in one account's stream."""
     last = rows // 2
     for chain in CHAINS:
-        make_months(connection, chain.name, [date(2024, 1, 1), date(2024, 2, 1)])
+        months.make(connection, chain.name, [date(2024, 1, 1), date(2024, 2, 1)])
         add_rows(connection, chain, 0, rows - 1)
         keys = [
             *(f"evm/token_transfers/{chain.name}/{address}" for address in chain.addresses),
