@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, JSONB, UUID
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 
 TIME = sa.DateTime(timezone=True)
 NOW = sa.text("now()")
