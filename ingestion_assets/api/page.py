@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
 from ingestion_assets.api import calendar, health, lists
-from ingestion_assets.api.calendar import WEEKS, Day
+from ingestion_assets.api.calendar import Day
 from ingestion_assets.api.config import ServedChain
 from ingestion_assets.api.coverage import covered
 from ingestion_assets.api.health import ChainHealth
@@ -100,7 +100,6 @@ async def _seen(service: Service) -> Mapping[str, Any]:
         "others": await _others(service, now),
         "letters": letters,
         "warm": health.cache_health(service).transfers_warm,
-        "weeks": WEEKS,
         "square": SQUARE,
         "ago": lambda moment: ago(moment, now),
         "month_marks": month_marks,
@@ -162,5 +161,6 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def month_marks(days: Sequence[Day]) -> list[tuple[int, str]]:
-    """The column and the name of each month that begins in a calendar, but those too close to the edge to be read."""
-    return [(day.week, f"{day.day:%b}") for day in days if day.day.day == 1 and day.week < WEEKS - 2]
+    """The column and the name of each month that begins in a calendar, but those too close to its end to be read."""
+    last = days[-1].week if days else 0
+    return [(day.week, f"{day.day:%b}") for day in days if day.day.day == 1 and day.week < last]
