@@ -35,7 +35,8 @@ def test_totals_are_the_sums_of_what_is_stored(api, rows, by, chain):
 def test_a_token_has_a_volume_and_tokens_together_have_none(api, rows):
     """Smallest units of two tokens cannot be added."""
     [volume] = rows.execute(
-        "SELECT sum(value)::text FROM core.transfers WHERE chain = 'alpha' AND token_address = %s", [TOKENS[1]]
+        "SELECT sum(value)::text FROM core.transfers WHERE chain = 'alpha' AND token_address = %s",
+        [TOKENS[1]],
     ).fetchone()
     [line] = read(api, "totals", chainId=1, token=TOKENS[1], groupBy="chain")["data"]
     assert line["volume"] == volume
@@ -55,7 +56,10 @@ def test_totals_end_at_their_days(api):
 def test_coverage_lists_every_range_with_its_evidence(api):
     """Of all streams, of a chain, of a stream."""
     [one, other] = read(api, "coverage", stream=f"evm/token_transfers/alpha/{ACCOUNTS[1]}")["data"]
-    assert [(line["lo"], line["hi"], line["evidence"]) for line in (one, other)] == [(0, 39, "stated"), (50, 120, "stated")]
+    assert [(line["lo"], line["hi"], line["evidence"]) for line in (one, other)] == [
+        (0, 39, "stated"),
+        (50, 120, "stated"),
+    ]
     assert {line["stream"].split("/")[2] for line in read(api, "coverage", chainId=2)["data"]} == {"beta-2"}
     cut = read(api, "coverage", limit=1)
     assert (len(cut["data"]), cut["truncated"]) == (1, True)
@@ -102,7 +106,9 @@ def test_the_documentation_describes_what_is_answered(api):
         "transfers": "Transfers", "totals": "DailyTotals", "coverage": "Coverage", "gaps": "Gaps", "dead-letters": "DeadLetters",
         "health": "Health", "cache-health": "CacheHealth",
     }.items():  # fmt: skip
-        described = document["paths"][f"/api/{path}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        described = document["paths"][f"/api/{path}"]["get"]["responses"]["200"]["content"][
+            "application/json"
+        ]["schema"]
         assert described == {"$ref": f"#/components/schemas/{name}"}
         assert set(read(api, path)) == set(schemas[name]["properties"])
     assert set(read(api, "transfers")["data"][0]) == set(schemas["Transfer"]["properties"])
