@@ -16,6 +16,10 @@ from ingestion_assets.sources.evm import assets as evm
 from ingestion_assets.sources.evm import tables as evm_tables
 from ingestion_assets.sources.statements import assets as statements
 from ingestion_assets.sources.statements import tables as statement_tables
+from ingestion_assets.sources.transfers import assets as transfers
+from ingestion_assets.sources.transfers import tables as transfer_tables
+
+TABLES = (evm_tables.metadata, events_tables.metadata, statement_tables.metadata, transfer_tables.metadata)
 
 
 def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Definitions:
@@ -33,7 +37,10 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
     start = min((chain.start for chain in chains.values()), default=date(2015, 7, 30))
     ours: list[dg.Definitions] = []
     if chains:
-        ours.append(evm.definitions(chains, settings, partitions.chain_days(sorted(chains), start)))
+        chain_days = partitions.chain_days(sorted(chains), start)
+        ours.append(evm.definitions(chains, settings, chain_days))
+        kept = {name: chain.retention_days for name, chain in chains.items()}
+        ours.append(transfers.definitions(kept, settings, chain_days, start))
     if feeds:
         ours.append(events.definitions(feeds, settings))
     if sources.statements is not None:
@@ -51,11 +58,7 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
                 settings.database_url, lambda url: postgres.migrate(url, migrations.SCRIPTS)
             ),
             STORE: resources.io_manager(
-                {
-                    table.fullname: table
-                    for metadata in (evm_tables.metadata, events_tables.metadata, statement_tables.metadata)
-                    for table in metadata.tables.values()
-                },
+                {table.fullname: table for metadata in TABLES for table in metadata.tables.values()},
                 on_commit,
             ),
         },

@@ -98,6 +98,7 @@ def ingest(
     required_resource_keys: set[str],
     description: str,
     retry_policy: dg.RetryPolicy = RETRY,
+    after: Sequence[dg.AssetKey] = (),
 ) -> Callable[[Callable[[dg.AssetExecutionContext], Ingestion]], dg.AssetsDefinition]:
     """Make an asset of a function that returns an `Ingestion`.
 
@@ -110,6 +111,7 @@ def ingest(
         required_resource_keys: what the function reads from `context.resources`.
         description: Markdown, for the UI.
         retry_policy: attempts inside a run, for what is Transient.
+        after: assets whose tables it is made from.
     """
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -118,6 +120,7 @@ def ingest(
         decorate = dg.asset(
             key=key.split("/"),
             io_manager_key=STORE,
+            deps=list(after),
             partitions_def=partitions_def,
             backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=MAX_PARTITIONS_PER_RUN),
             retry_policy=retry_policy,

@@ -9,7 +9,7 @@ https://docs.dagster.io/guides/build/partitions-and-backfills/partitioning-asset
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 import sqlalchemy as sa
@@ -148,12 +148,19 @@ def _in_span(
     table: sa.Table, time_column: str, subject: str, span: Span, grid: Grid
 ) -> sa.ColumnElement[bool]:
     first, last = span
-    column = table.c[time_column]
+    column = _moment(table.c[time_column])
     return sa.and_(
         table.c[grid.subject] == subject,
         column >= _midnight(first),
         column < _midnight(last + timedelta(days=1)),
     )
+
+
+def _moment(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """A time, or the UTC midnight that a date begins with, whatever the time zone of the session."""
+    if isinstance(column.type, sa.Date):
+        return sa.func.timezone("UTC", sa.cast(column, sa.DateTime))
+    return column
 
 
 def _midnight(day: date) -> sa.ColumnElement[object]:
@@ -169,7 +176,7 @@ def rows_by_partition(
             name = table.c[grid.subject]
             of_names = sa.select(name, sa.func.count()).where(name.in_(keys)).group_by(name)
             return {row[0]: row[1] for row in connection.execute(of_names)}
-        begin = sa.func.date_trunc(grid.step, sa.func.timezone("UTC", table.c[time_column]))
+        begin = sa.func.date_trunc(grid.step, sa.func.timezone("UTC", _moment(table.c[time_column])))
         day = sa.func.to_char(begin, "YYYY-MM-DD")
         counts: dict[str, int] = {}
         for subject, own_spans in spans(keys, grid).items():

@@ -54,7 +54,7 @@ class Merge:
             months.month_of(day) for day in (first - timedelta(days=1), first, last, last + timedelta(days=1))
         }
         for month in near.intersection(months.kept(connection, self.chain)):
-            leaf = months.leaf(self.chain, month).as_string(connection)
+            leaf = months.leaf(self.chain, month).as_string(None)
             connection.execute(_REMOVE.format(month=leaf), values)
         wanted = {months.month_of(first), months.month_of(last)}
         months.make(connection, self.chain, (month for month in wanted if month >= begin))

@@ -30,7 +30,7 @@ def make(connection: Connection, chain: str, months: Iterable[date]) -> None:
         return
     of_chain = _of_chain(chain)
     # Of two chains that are new at the same time one waits here for the other; nobody else does.
-    made = connection.execute("SELECT to_regclass(%s)", [of_chain.as_string(connection)]).fetchone()
+    made = connection.execute("SELECT to_regclass(%s)", [of_chain.as_string(None)]).fetchone()
     if made == (None,):
         connection.execute(
             sql.SQL("CREATE TABLE {} ({}) PARTITION BY RANGE (block_time)").format(of_chain, sql.SQL(_LIKE))
@@ -48,7 +48,7 @@ def kept(connection: Connection, chain: str) -> list[date]:
     found = connection.execute(
         "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid"
         " WHERE i.inhparent = to_regclass(%s) ORDER BY 1",
-        [_of_chain(chain).as_string(connection)],
+        [_of_chain(chain).as_string(None)],
     ).fetchall()
     return [_month(name) for (name,) in found]
 
