@@ -42,9 +42,11 @@ class Settings:
     database: str | None = field(
         repr=False
     )  # INGESTION_DATABASE_URL, with its password; None: the embedded server
-    api_token: str | None = field(repr=False)  # INGESTION_API_TOKEN: what the API wants as a bearer token
     automate: bool  # INGESTION_AUTOMATE: sensors and schedules begin switched on
     variables: Mapping[str, str] = field(repr=False)  # where the key variables of sources.yaml are looked up
+    api_token: str | None = field(
+        default=None, repr=False
+    )  # INGESTION_API_TOKEN: what the API wants as a bearer token
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

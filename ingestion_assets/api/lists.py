@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from itertools import islice
 
 from psycopg import sql
 
@@ -108,7 +109,7 @@ def covered(service: Service, question: ListQuestion) -> Coverage:
     """The covered ranges of all streams; of a chain, those that name it."""
     snapshot = service.snapshot
     names = _names(service, question)
-    found = [
+    lines = (
         CoverageLine(
             stream=stream,
             lo=piece.lo,
@@ -121,7 +122,8 @@ def covered(service: Service, question: ListQuestion) -> Coverage:
         for stream in sorted(snapshot.pieces)
         if _is_asked(stream, question, names)
         for piece in snapshot.pieces[stream]
-    ]
+    )
+    found = list(islice(lines, question.limit + 1))
     return Coverage(
         data=found[: question.limit], truncated=len(found) > question.limit, timestamp=snapshot.taken_at
     )

@@ -15,6 +15,7 @@ from ingestion_assets.api import calendar, health, lists
 from ingestion_assets.api.calendar import Day
 from ingestion_assets.api.config import ServedChain
 from ingestion_assets.api.coverage import covered
+from ingestion_assets.api.errors import CannotServe
 from ingestion_assets.api.health import ChainHealth
 from ingestion_assets.api.parameters import ListQuestion
 from ingestion_assets.api.service import Service
@@ -90,15 +91,20 @@ def add(app: FastAPI, service: Service) -> None:
 async def _seen(service: Service) -> Mapping[str, Any]:
     now, snapshot = datetime.now(UTC), service.snapshot
     answer, _ = health.health(service)
-    letters = await lists.dead_letters(service, ListQuestion(limit=MOST_LETTERS))
+    try:
+        letters = (await lists.dead_letters(service, ListQuestion(limit=MOST_LETTERS))).data
+        others = await _others(service, now)
+    except CannotServe:  # the rest is still worth seeing
+        letters, others = (), []
     by_name = {chain.chain_name: chain for chain in answer.chains}
     return {
         "now": now,
         "today": now.date(),
         "health": answer,
         "chains": [_chain(snapshot, chain, by_name[chain.name], now) for chain in service.config.chains],
-        "others": await _others(service, now),
+        "others": others,
         "letters": letters,
+        "open_letters": sum(snapshot.letters.values()),
         "warm": health.cache_health(service).transfers_warm,
         "square": SQUARE,
         "ago": lambda moment: ago(moment, now),

@@ -1,7 +1,6 @@
 """What may be asked: the parameters of each question, checked. Nothing is looked up here."""
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Literal
 
@@ -10,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 LARGEST = 2**63 - 1  # a bigint
+LARGEST_PAGE = 10**12  # times the rows of a page, it still is one
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}|genesis_0x[0-9a-fA-F]{40}", re.ASCII | re.IGNORECASE)
@@ -101,7 +101,7 @@ class Filter(OfChains):
 class TransferQuestion(Filter):
     """A page of transfers."""
 
-    page: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST)] = Field(
+    page: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST_PAGE)] = Field(
         1, description="counted from 1; deep pages cost what lies before them, cursors do not"
     )
     page_size: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST)] = Field(
@@ -143,9 +143,3 @@ class ExportQuestion(Filter):
 
     format: Literal["csv", "parquet"] = Field("csv", description="what is made")
     sort: Sort = Field("asc", description="oldest first, or newest first")
-
-
-def parameters_at(path: str, questions: Mapping[str, type[Question]]) -> list[str]:
-    """The parameters that are known at a path."""
-    question = questions.get(path)
-    return question.known() if question else []
