@@ -24,9 +24,12 @@ from ingestion_assets.sources.evm.records import EVERY_KIND
 from ingestion_assets.sources.statements.assets import ACCOUNTS, open_inbox, span_of
 from ingestion_assets.sources.statements.inbox import Look
 from ingestion_assets.sources.statements.registry import STREAM, Registry
+from ingestion_assets.sources.transfers.merging import STORE as MERGED
+from ingestion_assets.sources.transfers.streams import TOTALS
 
 EVM = tuple(f"evm/{kind.name}" for kind in EVERY_KIND)
-ASSETS = (*EVM, WHOLE, BY_DAY)
+TRANSFERS = (MERGED, TOTALS)
+ASSETS = (*EVM, *TRANSFERS, WHOLE, BY_DAY)
 STATEMENTS = (STREAM,)
 
 
@@ -67,10 +70,11 @@ def select(
     Raises:
         Misconfigured: there is no such asset, or no day in the span, or no feed is read like this.
     """
-    chosen = EVM if asset in ("evm/*", "evm") else tuple(name for name in ASSETS if name == asset)
+    families = {"evm": EVM, "transfers": TRANSFERS}
+    chosen = families.get(asset.removesuffix("/*"), tuple(name for name in ASSETS if name == asset))
     if not chosen:
         raise Misconfigured(
-            f"there is no asset {asset!r}; there are {', '.join((*ASSETS, *STATEMENTS))}, evm/* and statements/*"
+            f"there is no asset {asset!r}; there are {', '.join((*ASSETS, *STATEMENTS))}, evm/*, transfers/* and statements/*"
         )
     sources = settings.sources()
     if WHOLE in chosen:

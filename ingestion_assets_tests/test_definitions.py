@@ -20,6 +20,7 @@ EVM = {
     dg.AssetKey(["evm", name])
     for name in ("transactions", "internal_transactions", "token_transfers", "erc20_transfers")
 }
+TRANSFERS = {dg.AssetKey(["transfers", name]) for name in ("transfers", "daily_totals")}
 
 
 def settings(project: Path, **variables: str) -> Settings:
@@ -44,7 +45,7 @@ def test_the_shipped_sources_load_without_a_database(shipped):
     started = time.monotonic()
     dg.Definitions.validate_loadable(shipped)
     assert time.monotonic() - started < 5
-    assert set(shipped.resolve_asset_graph().get_all_asset_keys()) == {*EVM, EVENTS}
+    assert set(shipped.resolve_asset_graph().get_all_asset_keys()) == {*EVM, *TRANSFERS, EVENTS}
 
 
 def test_an_asset_says_what_it_is(shipped):

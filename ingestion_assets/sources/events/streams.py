@@ -23,7 +23,7 @@ from ingestion_assets.sources.events.tables import events
 WHOLE, BY_DAY = "events/events", "events/events_by_day"  # asset keys, and what stream keys begin with
 
 # One commit holds what has arrived, up to these bounds: many small pages share a transaction, and none waits for the next one.
-MOST_ROWS = 8_000
+MOST_ROWS = 4_000
 MOST_SECONDS = 1.0
 
 Span = tuple[date, date]
@@ -31,7 +31,7 @@ Span = tuple[date, date]
 
 def depth(feed: Feed) -> int:
     """Pages that may lie ready: enough for the next commit."""
-    return max(1, MOST_ROWS // feed.config.page_size)
+    return max(1, 2 * MOST_ROWS // feed.config.page_size)
 
 
 class Bounds:

@@ -162,7 +162,7 @@ def do(store, connection, step):
             normalise(store)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(steps=st.lists(STEPS, max_size=8))
 def test_in_whatever_order_things_happen_the_store_is_the_multiset_maximum(store, connection, steps):
     """Rows come and go in both tables, with runs between them: at the end each transfer is there once."""
@@ -175,8 +175,8 @@ def test_in_whatever_order_things_happen_the_store_is_the_multiset_maximum(store
 
 def fill(connection):
     """A bit of everything: both tables, twins, three days, two months, something removed, and a range of evidence."""
-    from_logs(connection, *(Transfer(block, tx=tx) for block in (12, 13, 16) for tx in (0, 1)))
-    from_lists(connection, Transfer(12), Transfer(12, ordinal=1), Transfer(17))
+    from_logs(connection, *(Transfer(block, tx=tx) for block in (12, 16) for tx in (0, 1)))
+    from_lists(connection, Transfer(12), Transfer(12, ordinal=1))
     cover(connection, f"evm/erc20_transfers/{CHAIN}/0x9", 0, 20)
 
 
@@ -202,7 +202,7 @@ def test_a_crash_at_every_single_step_leaves_the_tables_of_one_quiet_run(store, 
 
 
 @pytest.mark.parametrize("chains", [(CHAIN,) * 3, ("base", "one", "two")])
-def test_several_at_once_share_the_work(store, connection, database_url, chains):
+def test_several_at_once_share_the_work(connection, database_url, chains):
     """Three processes begin together, over one chain, or over three that are all new; nothing is done twice."""
     for chain in set(chains):
         from_logs(connection, *(Transfer(block, tx=tx) for block in range(40) for tx in (0, 1)), chain=chain)

@@ -46,7 +46,12 @@ class Transfer:
 
     def columns(self, chain: str) -> dict[str, object]:
         """As both raw tables have them."""
-        key = f"0x{self.block * 100 + self.tx:064x}", address(self.sender), address(self.receiver), address(self.token)
+        key = (
+            f"0x{self.block * 100 + self.tx:064x}",
+            address(self.sender),
+            address(self.receiver),
+            address(self.token),
+        )
         return {
             "chain": chain, "block_number": self.block, "block_time": self.time, "tx_hash": key[0], "from_address": key[1],
             "to_address": key[2], "token_address": key[3], "value": self.value, "ordinal": self.ordinal,
@@ -83,10 +88,10 @@ def remove(connection, table: str, lo: int, hi: int, chain: str = CHAIN) -> None
     )
 
 
-def cover(connection, stream: str, lo: int, hi: int, level: str = "stated", by: str = "rpc") -> None:
+def cover(connection, stream: str, lo: int, hi: int, level: str = "stated") -> None:
     """Say of a raw stream that blocks are whole."""
     with connection.transaction():
-        marks.cover(connection, [stream], Covered(lo, hi, Evidence(level, by)))
+        marks.cover(connection, [stream], Covered(lo, hi, Evidence(level, "rpc")))
 
 
 def normalise(store, *, days=EVER, chain: str = CHAIN, begin: date | None = None) -> Drained:
@@ -111,7 +116,9 @@ def stored(connection) -> dict[tuple[object, ...], tuple[object, ...]]:
 
 def merged(connection, since: date = date.min) -> dict[tuple[object, ...], tuple[object, ...]]:
     """What the store should say, from the raw tables."""
-    logs = _read(connection, LOGS, "NULL::text AS token_symbol, NULL::int AS token_decimals, provider, payload")
+    logs = _read(
+        connection, LOGS, "NULL::text AS token_symbol, NULL::int AS token_decimals, provider, payload"
+    )
     lists = _read(connection, LISTS, TOLD)
     found = {}
     for key in logs.keys() | lists.keys():
