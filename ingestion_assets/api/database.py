@@ -16,13 +16,12 @@ Connection = psycopg.AsyncConnection[TupleRow]
 Query = sql.Composed | sql.SQL | bytes
 Values = Mapping[str, Any] | Sequence[Any]
 
-# jit costs more than it saves on questions of milliseconds. A plan is made for the values of each question: a generic one cannot
-# know that an address is rare.
+# jit costs more than it saves on questions of milliseconds. Plans are kept, as Postgres sees fit: over many months of many chains,
+# making one costs more than following it.
 _SESSION = {
     "application_name": "ingestion_api",
     "default_transaction_read_only": "on",
     "jit": "off",
-    "plan_cache_mode": "force_custom_plan",
     "timezone": "UTC",
 }
 

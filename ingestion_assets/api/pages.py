@@ -85,16 +85,16 @@ _GIVEN = ("lo", "hi", "address", "token", "hash", "since", "until", "sender", "r
 
 def page(wanted: Wanted, limit: int, after: Position | None = None) -> tuple[bytes, dict[str, Any]]:
     """The query of `limit` rows right after a position, or from the beginning, and its values."""
-    values = wanted.values() | {"limit": limit}
+    values = wanted.values()
     if after is not None:
         values |= dict(zip(("at_time", "at_chain", "at_place", "at_id"), after, strict=True))
-    return _page(wanted.shape(), _edges(wanted, after), COLUMNS, skips=False), values
+    return _page(wanted.shape(), _edges(wanted, after), COLUMNS, limit), values
 
 
 def position_before(wanted: Wanted, rows: int) -> tuple[bytes, dict[str, Any]]:
     """The query of the position up to and with which so many rows lie, and its values. It reads all of these, from an index."""
     values = wanted.values() | {"limit": rows, "skipped": rows - 1}
-    return _page(wanted.shape(), _edges(wanted, None), ORDER, skips=True), values
+    return _page(wanted.shape(), _edges(wanted, None), ORDER, None), values
 
 
 def count(wanted: Wanted, most: int) -> tuple[bytes, dict[str, Any]]:
@@ -222,16 +222,18 @@ def _branches(shape: _Shape, edges: tuple[Edge, ...]) -> Iterator[sql.Composable
 
 
 @lru_cache(maxsize=4_096)
-def _page(shape: _Shape, edges: tuple[Edge, ...], columns: tuple[str, ...], *, skips: bool) -> bytes:
+def _page(shape: _Shape, edges: tuple[Edge, ...], columns: tuple[str, ...], limit: int | None) -> bytes:
+    """With the limit in its text, a plan that is kept for all values knows how little is read; None: all but one row is skipped."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    branch = sql.SQL("(SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT %(limit)s)")
+    branch = sql.SQL("(SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {})")
+    most = sql.Placeholder("limit") if limit is None else sql.Literal(limit)
     inner = _order(_OF_CHAIN, newest_first=shape.newest_first)
     read = sql.SQL(", ").join(_AS_TEXT.get(name, sql.Identifier(name)) for name in columns)
-    parts = [branch.format(read, _TABLE, conditions, inner) for conditions in _branches(shape, edges)]
+    parts = [branch.format(read, _TABLE, conditions, inner, most) for conditions in _branches(shape, edges)]
     query = sql.SQL("SELECT {} FROM ({}) AS branches ORDER BY {}").format(
         names, sql.SQL(" UNION ALL ").join(parts), _order(ORDER, newest_first=shape.newest_first)
     )
-    tail = sql.SQL(" OFFSET %(skipped)s LIMIT 1" if skips else " LIMIT %(limit)s")
+    tail = sql.SQL(" OFFSET %(skipped)s LIMIT 1") if limit is None else sql.SQL(" LIMIT {}").format(most)
     return (query + tail).as_bytes()
 
 
