@@ -65,15 +65,42 @@ def _explained() -> Iterator[None]:
 @app.command()
 def up(
     port: Annotated[int, typer.Option(help="Of the UI.")] = 3000,
+    api_port: Annotated[int, typer.Option(help="Of the API.")] = 8000,
     code_port: Annotated[int, typer.Option(help="Of the code server.")] = 4000,
     sandbox_port: Annotated[int, typer.Option(help="Of the sandbox, if sources.yaml asks it.")] = 8545,
 ) -> None:
-    """Run everything: Postgres, the UI, the daemon, and the sandbox if sources.yaml asks it. Ctrl-C stops all of it."""
+    """Run everything: Postgres, the UI, the daemon, the API, and the sandbox if sources.yaml asks it. Ctrl-C stops all of it."""
     from ingestion_assets.supervise import Ports
     from ingestion_assets.supervise import up as run
 
     with _explained():
-        run(Settings.from_environment(), Ports(port, code_port, sandbox_port), typer.echo)
+        ports = Ports(ui=port, api=api_port, code=code_port, sandbox=sandbox_port)
+        run(Settings.from_environment(), ports, typer.echo)
+
+
+@app.command()
+def api(
+    host: Annotated[str, typer.Option(help="Where it listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Where it listens.")] = 8000,
+    requests_per_second: Annotated[
+        float, typer.Option(min=0, help="Of one client, on average; 0: no limit.")
+    ] = 50.0,
+    burst: Annotated[int, typer.Option(min=1, help="Requests of one client at once.")] = 200,
+    connections: Annotated[int, typer.Option(min=1, help="To Postgres, for questions.")] = 8,
+    query_seconds: Annotated[float, typer.Option(min=0.1, help="That one query may take.")] = 10.0,
+) -> None:
+    """Serve what is stored over HTTP. INGESTION_API_TOKEN, if set, is wanted as a bearer token."""
+    from ingestion_assets.api.config import Limits
+    from ingestion_assets.serving import serve
+
+    with _explained():
+        limits = Limits(
+            requests_per_second=requests_per_second,
+            burst=burst,
+            connections=connections,
+            query_seconds=query_seconds,
+        )
+        serve(Settings.from_environment(), host=host, port=port, limits=limits)
 
 
 @app.command()

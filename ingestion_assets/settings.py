@@ -46,6 +46,9 @@ class Settings:
     )  # INGESTION_DATABASE_URL, with its password; None: the embedded server
     automate: bool  # INGESTION_AUTOMATE: sensors and schedules begin switched on
     variables: Mapping[str, str] = field(repr=False)  # where the key variables of sources.yaml are looked up
+    api_token: str | None = field(
+        default=None, repr=False
+    )  # INGESTION_API_TOKEN: what the API wants as a bearer token
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -56,6 +59,7 @@ class Settings:
             home=home,
             sources_file=Path(sources).resolve() if sources else home / "sources.yaml",
             database=environment.get("INGESTION_DATABASE_URL") or None,
+            api_token=environment.get("INGESTION_API_TOKEN") or None,
             automate=environment.get("INGESTION_AUTOMATE") == "1",
             variables=environment,
         )

@@ -40,6 +40,7 @@ class Ports:
     """Where things listen, all on the loopback interface."""
 
     ui: int = 3000
+    api: int = 8000
     code: int = 4000
     sandbox: int = 8545
 
@@ -168,7 +169,7 @@ class Supervisor:
 
 
 def up(settings: Settings, ports: Ports, say: Say) -> None:
-    """Run the UI, the daemon, the code location and, if sources.yaml asks it, the sandbox, until a signal comes.
+    """Run the UI, the daemon, the code location, the API and, if sources.yaml asks it, the sandbox, until a signal comes.
 
     Raises:
         Misconfigured: sources.yaml is wrong, or a port is taken.
@@ -176,7 +177,7 @@ def up(settings: Settings, ports: Ports, say: Say) -> None:
         TimeoutError: a service does not come up.
     """
     sandbox_days = _sandbox_days(settings, ports)
-    listening = {"UI": ports.ui, "code server": ports.code}
+    listening = {"UI": ports.ui, "API": ports.api, "code server": ports.code}
     if sandbox_days is not None:
         listening["sandbox"] = ports.sandbox
     for name, port in listening.items():
@@ -261,6 +262,9 @@ def _start(
     supervisor.start("daemon", *python, "dagster._daemon", "run", "-w", str(workspace))
     supervisor.wait_until(lambda: _answers(f"http://{HOST}:{ports.ui}/server_info"), "webserver")
     say(f"UI:       http://{HOST}:{ports.ui}")
+    supervisor.start("api", *python, "ingestion_assets", "api", "--host", HOST, "--port", str(ports.api))
+    supervisor.wait_until(lambda: _listens(ports.api), "api")
+    say(f"API:      http://{HOST}:{ports.api}")
 
 
 def _answers(url: str) -> bool:

@@ -23,8 +23,8 @@ PATIENCE = 60  # seconds
 
 @pytest.fixture
 def ports():
-    """Of the UI, the code server and the sandbox."""
-    return [free_port() for _ in range(3)]
+    """Of the UI, the code server, the sandbox and the API."""
+    return [free_port() for _ in range(4)]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def start(environment, ports) -> "subprocess.Popen[str]":
     """Start it as make does."""
     options = [
         text
-        for name, port in zip(("", "code-", "sandbox-"), ports, strict=True)
+        for name, port in zip(("", "code-", "sandbox-", "api-"), ports, strict=True)
         for text in (f"--{name}port", str(port))
     ]
     command = [sys.executable, "-m", "ingestion_assets", "up", *options]
@@ -79,6 +79,9 @@ def test_all_of_it_comes_up_recovers_and_goes(environment, ports, database_url):
             if "Ctrl-C" in line:
                 break
         assert httpx.get(f"http://127.0.0.1:{ports[0]}/server_info").json()["dagster_version"]
+        assert (
+            httpx.get(f"http://127.0.0.1:{ports[3]}/api/health").json()["chains"][0]["chainName"] == "sandbox"
+        )
         services = psutil.Process(up.pid).children()
         with psycopg.connect(database_url, autocommit=True) as connection:
             until(

@@ -31,7 +31,9 @@ def difference(wanted: Iterable[Range], covered: Iterable[Range]) -> Ranges:
         start = lo
         while first < len(holes) and holes[first][1] < lo:
             first += 1
-        for at in range(first, len(holes)):  # no slice: with many ranges its copies would cost more than all else
+        for at in range(
+            first, len(holes)
+        ):  # no slice: with many ranges its copies would cost more than all else
             hole_lo, hole_hi = holes[at]
             if hole_lo > hi:
                 break

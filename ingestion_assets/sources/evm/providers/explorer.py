@@ -210,6 +210,10 @@ class Explorer:
 
         return self._ask("account", listing.action, params, read)
 
+    def listed(self, action: str, params: Params) -> list[msgspec.Raw]:
+        """The records of a list of the account module as they are, for whoever passes them on."""
+        return self._ask("account", action, params, lambda body: self._list(body)[0])
+
     def head(self) -> int:
         """The newest block the explorer shows."""
         return self._proxy("eth_blockNumber", {}, self._head)

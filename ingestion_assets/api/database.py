@@ -1,0 +1,158 @@
+"""How the API reads Postgres: a bounded pool, a limit of time on every query, and read-only, whatever is asked."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from ingestion_assets.api.config import Limits
+from ingestion_assets.api.errors import CannotServe
+
+Connection = psycopg.AsyncConnection[TupleRow]
+Query = sql.Composed | sql.SQL | bytes
+Values = Mapping[str, Any] | Sequence[Any]
+
+# jit costs more than it saves on questions of milliseconds. Plans are kept, as Postgres sees fit: over many months of many chains,
+# making one costs more than following it.
+_SESSION = {
+    "application_name": "ingestion_api",
+    "default_transaction_read_only": "on",
+    "jit": "off",
+    "timezone": "UTC",
+}
+
+
+class Database:
+    """The stored rows and marks, to be read.
+
+    Args:
+        url: postgresql://…
+        limits: connections, and seconds.
+    """
+
+    def __init__(self, url: str, limits: Limits) -> None:
+        self._limits = limits
+        self._is_away = False
+        self._questions = self._pool(url, limits.connections, limits.query_seconds)
+        self._exports = self._pool(url, limits.exports, limits.export_seconds)
+
+    @staticmethod
+    def _pool(url: str, size: int, seconds: float) -> AsyncConnectionPool[Connection]:
+        settings = _SESSION | {
+            "statement_timeout": f"{int(seconds * 1000)}ms",
+            "idle_in_transaction_session_timeout": f"{int(seconds * 1000)}ms",
+        }
+
+        async def configure(connection: Connection) -> None:
+            await connection.set_autocommit(True)
+            await connection.execute(
+                "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
+                [list(settings), list(settings.values())],
+            )
+
+        return AsyncConnectionPool(
+            url,
+            min_size=0,
+            max_size=size,
+            open=False,
+            configure=configure,
+            reconnect_timeout=1,  # whoever asks next tries again; pauses that grow would only delay the return
+            kwargs={"connect_timeout": 5},
+        )
+
+    async def look_for(self) -> None:
+        """See whether Postgres answers. Until it is found again, nobody else asks it.
+
+        Raises:
+            CannotServe: it does not.
+        """
+        try:
+            await self._rows(b"SELECT 1", ())
+        except CannotServe as error:
+            if isinstance(error.__cause__, PoolTimeout) and self._questions.get_stats().get("pool_size"):
+                return  # it does, but is busy
+            await self._questions.check()
+            self._is_away = True
+            raise
+        self._is_away = False
+
+    async def open(self) -> None:
+        """Get ready. A database that is away is tried again when it is asked."""
+        await self._questions.open(wait=False)
+        await self._exports.open(wait=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._questions.close()
+        await self._exports.close()
+
+    async def rows(self, query: Query, values: Values = ()) -> list[TupleRow]:
+        """All rows of a query.
+
+        Raises:
+            CannotServe: Postgres is away, or all connections are taken, or the query took too long.
+        """
+        if self._is_away:
+            raise _away()  # whoever looks for it will find it; nobody else need wait
+        try:
+            return await self._rows(query, values)
+        except CannotServe as error:
+            if not isinstance(error.__cause__, psycopg.Error) or error.code != "STORE_UNAVAILABLE":
+                raise
+            await (
+                self._questions.check()
+            )  # the server was restarted: what is left of the old connections goes
+            return await self._rows(query, values)
+
+    async def _rows(self, query: Query, values: Values) -> list[TupleRow]:
+        async with self._connection(self._questions, self._limits.wait_seconds) as connection:
+            cursor = await connection.execute(query, values)
+            return await cursor.fetchall()
+
+    async def row(self, query: Query, values: Values = ()) -> TupleRow:
+        """The only row of a query that always has one."""
+        [found] = await self.rows(query, values)
+        return found
+
+    @asynccontextmanager
+    async def export(self) -> AsyncIterator[Connection]:
+        """A connection for a long answer.
+
+        Raises:
+            CannotServe: as `rows`; as many are under way as may be.
+        """
+        async with self._connection(self._exports, 0.1 + self._limits.wait_seconds / 10) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(
+        self, pool: AsyncConnectionPool[Connection], wait: float
+    ) -> AsyncIterator[Connection]:
+        try:
+            async with pool.connection(timeout=wait) as connection:
+                yield connection
+        except PoolTimeout as error:
+            if pool is self._exports and pool.get_stats().get("pool_size", 0) == self._limits.exports:
+                raise CannotServe(
+                    "TOO_MANY_EXPORTS",
+                    f"{self._limits.exports} exports are under way, and no more are made at once",
+                    retry_after=30,
+                ) from error
+            raise CannotServe(
+                "STORE_UNAVAILABLE", "Postgres does not answer, or every connection to it is busy"
+            ) from error
+        except psycopg.errors.QueryCanceled as error:
+            raise CannotServe(
+                "QUERY_TIMEOUT",
+                "the answer takes longer than a query may: ask for fewer blocks, or go on by cursor instead of page",
+            ) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise _away() from error
+
+
+def _away() -> CannotServe:
+    return CannotServe("STORE_UNAVAILABLE", "Postgres does not answer")

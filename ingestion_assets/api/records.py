@@ -1,0 +1,265 @@
+"""Stored rows in the words of an explorer: every value text, numbers decimal, what is not known the empty text.
+
+The fields are those of https://docs.etherscan.io/api-reference/endpoint/tokentx and its neighbours. Columns are ours, checked when
+they were stored. The rest is taken from the record as it was received, whichever provider gave it: an explorer's, a node's log or
+transaction (whose numbers are hexadecimal), or one of Blockscout's REST API.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class TokenTransfer(msgspec.Struct, rename="camel", gc=False, kw_only=True):
+    """A record of tokentx."""
+
+    block_number: str
+    time_stamp: str
+    hash: str
+    nonce: str
+    block_hash: str
+    from_: str = msgspec.field(name="from")
+    contract_address: str
+    to: str
+    value: str
+    token_name: str
+    token_symbol: str
+    token_decimal: str
+    transaction_index: str
+    gas: str
+    gas_price: str
+    gas_used: str
+    cumulative_gas_used: str
+    input: str
+    method_id: str
+    function_name: str
+    confirmations: str
+
+
+class Transfer(TokenTransfer, kw_only=True):
+    """A transfer of /api/transfers: the same, and where it is stored."""
+
+    chain_id: int
+    chain_name: str
+    log_index: str | None
+    ordinal: int | None  # among equals; None: an upstream does not tell
+    id: str | None
+
+
+class Transaction(msgspec.Struct, rename="camel", gc=False, kw_only=True):
+    """A record of txlist."""
+
+    block_number: str
+    block_hash: str
+    time_stamp: str
+    hash: str
+    nonce: str
+    transaction_index: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    value: str
+    gas: str
+    gas_price: str
+    input: str
+    method_id: str
+    function_name: str
+    contract_address: str
+    cumulative_gas_used: str
+    txreceipt_status: str = msgspec.field(name="txreceipt_status")
+    gas_used: str
+    confirmations: str
+    is_error: str
+
+
+class InternalTransaction(msgspec.Struct, rename="camel", gc=False, kw_only=True):
+    """A record of txlistinternal."""
+
+    block_number: str
+    time_stamp: str
+    hash: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    value: str
+    contract_address: str
+    input: str
+    type: str
+    gas: str
+    gas_used: str
+    trace_id: str
+    is_error: str
+    err_code: str
+
+
+class Log(msgspec.Struct, rename="camel", gc=False, kw_only=True):
+    """A record of getLogs. Its numbers are hexadecimal."""
+
+    address: str
+    topics: Sequence[str]
+    data: str
+    block_number: str
+    block_hash: str
+    time_stamp: str
+    gas_price: str
+    gas_used: str
+    log_index: str
+    transaction_hash: str
+    transaction_index: str
+
+
+def text(value: object) -> str:
+    """A field as explorers write it."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, dict | list):
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def decimal(value: object) -> str:
+    """A number as explorers write it, from theirs or a node's."""
+    if isinstance(value, str) and value.startswith("0x"):
+        try:
+            return str(int(value, 16)) if len(value) > len("0x") else "0"
+        except ValueError:
+            return ""
+    return text(value)
+
+
+def seconds(moment: datetime) -> str:
+    """A time as explorers write it."""
+    return str(int(moment.timestamp()))
+
+
+def confirmations(head: int | None, block: int) -> str:
+    """How many blocks there are from this one up to the newest that was seen."""
+    return "" if head is None else str(max(0, head - block + 1))
+
+
+def transfer_fields(row: Mapping[str, Any], head: int | None) -> dict[str, str]:
+    """The fields of a `TokenTransfer`.
+
+    Args:
+        row: of `core.transfers`, by column; the payload is text.
+        head: the newest block that was seen of its chain.
+    """
+    said = decode(row["payload"])
+    token = said.get("token")
+    of_token: Mapping[str, Any] = token if isinstance(token, dict) else {}
+    get = said.get
+    return {
+        "block_number": str(row["block_number"]),
+        "time_stamp": seconds(row["block_time"]),
+        "hash": row["tx_hash"],
+        "nonce": decimal(get("nonce")),
+        "block_hash": text(get("blockHash") or get("block_hash")),
+        "from_": row["from_address"],
+        "contract_address": row["token_address"],
+        "to": row["to_address"] or "",
+        "value": str(row["value"]),
+        "token_name": text(get("tokenName") or of_token.get("name")),
+        "token_symbol": row["token_symbol"] or "",
+        "token_decimal": text(row["token_decimals"]),
+        "transaction_index": decimal(get("transactionIndex")),
+        "gas": decimal(get("gas")),
+        "gas_price": decimal(get("gasPrice")),
+        "gas_used": decimal(get("gasUsed")),
+        "cumulative_gas_used": decimal(get("cumulativeGasUsed")),
+        "input": text(get("input")),
+        "method_id": text(get("methodId")),
+        "function_name": text(get("functionName")),
+        "confirmations": confirmations(head, row["block_number"]),
+    }
+
+
+def transaction(row: Mapping[str, Any], head: int | None) -> Transaction:
+    """A row of `raw.evm_transactions`."""
+    get = decode(row["payload"]).get
+    succeeded = row["succeeded"]
+    return Transaction(
+        block_number=str(row["block_number"]),
+        block_hash=text(get("blockHash")),
+        time_stamp=seconds(row["block_time"]),
+        hash=row["tx_hash"],
+        nonce=text(row["nonce"]),
+        transaction_index=str(row["tx_index"]),
+        from_=row["from_address"],
+        to=row["to_address"] or "",
+        value=str(row["value"]),
+        gas=decimal(get("gas")),
+        gas_price=str(row["gas_price"]),
+        input=text(get("input")),
+        method_id=text(get("methodId")),
+        function_name=text(get("functionName")),
+        contract_address=row["contract_address"] or "",
+        cumulative_gas_used=decimal(get("cumulativeGasUsed")),
+        txreceipt_status=text(get("txreceipt_status", "1" if succeeded else "0")),
+        gas_used=str(row["gas_used"]),
+        confirmations=confirmations(head, row["block_number"]),
+        is_error="0" if succeeded else "1",
+    )
+
+
+def internal_transaction(row: Mapping[str, Any], _head: int | None) -> InternalTransaction:
+    """A row of `raw.evm_internal_transactions`."""
+    get = decode(row["payload"]).get
+    return InternalTransaction(
+        block_number=str(row["block_number"]),
+        time_stamp=seconds(row["block_time"]),
+        hash=row["tx_hash"],
+        from_=row["from_address"],
+        to=row["to_address"] or "",
+        value=str(row["value"]),
+        contract_address=row["contract_address"] or "",
+        input=text(get("input")),
+        type=row["type"],
+        gas=decimal(get("gas")),
+        gas_used=decimal(get("gasUsed")),
+        trace_id=row["trace_id"] or "",
+        is_error="1" if row["failed"] else "0",
+        err_code=text(get("errCode")),
+    )
+
+
+TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+
+
+def log(row: Mapping[str, Any], _head: int | None) -> Log:
+    """A row of `core.transfers` whose log index is known: an event of the topic `TRANSFER`.
+
+    What a log does not tell, the price and use of gas, is `0x`, as explorers write a number that they do not have.
+    """
+    get = decode(row["payload"]).get
+    index = decimal(get("transactionIndex"))
+    return Log(
+        address=row["token_address"],
+        topics=[TRANSFER, topic_of(row["from_address"]), topic_of(row["to_address"] or "")],
+        data=f"0x{int(row['value']):064x}",
+        block_number=hex(row["block_number"]),
+        block_hash=text(get("blockHash") or get("block_hash")),
+        time_stamp=hex(int(row["block_time"].timestamp())),
+        gas_price="0x",
+        gas_used="0x",
+        log_index=hex(row["log_index"] or 0),
+        transaction_hash=row["tx_hash"],
+        transaction_index=hex(int(index)) if index.isdecimal() else "0x",
+    )
+
+
+def topic_of(address: str) -> str:
+    """An address as an indexed field of an event."""
+    return "0x" + address.removeprefix("0x").rjust(64, "0")
+
+
+def address_of(topic: str) -> str | None:
+    """The address that an indexed field holds; None: no address is written like that."""
+    digits = topic.lower().removeprefix("0x").rjust(64, "0")
+    return "0x" + digits[24:] if len(digits) == 64 and not digits[:24].strip("0") else None  # noqa: PLR2004
+
+
+def token_transfer(row: Mapping[str, Any], head: int | None) -> TokenTransfer:
+    """A row of `core.transfers`."""
+    return TokenTransfer(**transfer_fields(row, head))

@@ -1,0 +1,116 @@
+"""Pages of transfers from the database: a cursor's, a number's, and how many there are."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psycopg import sql
+
+from ingestion_assets.api import pages, records
+from ingestion_assets.api.config import Limits, ServedChain
+from ingestion_assets.api.database import Database
+from ingestion_assets.api.memory import Recent
+from ingestion_assets.api.ordering import Position, position
+from ingestion_assets.api.pages import COLUMNS, Wanted
+from ingestion_assets.api.snapshot import Snapshot
+
+Row = Mapping[str, Any]
+
+_TOTAL = sql.SQL(
+    "SELECT coalesce(sum(transfer_count), 0)::bigint FROM core.transfer_daily_totals WHERE chain = ANY(%s)"
+)
+_TOTAL_OF_TOKEN = _TOTAL + sql.SQL(" AND token_address = %s")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows right after a position, and whether there are more after them."""
+
+    rows: Sequence[Row]
+    has_more: bool
+    begins: Position | None  # None: at the first row of all
+
+    @property
+    def ends(self) -> Position | None:
+        """Right after its last row."""
+        return position(self.rows[-1]) if self.rows else self.begins
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many rows there are: all, or at least so many."""
+
+    rows: int
+    truncated: bool
+
+
+class Transfers:
+    """The stored transfers.
+
+    Args:
+        database: where they are.
+        limits: how far a filter is counted.
+    """
+
+    def __init__(self, database: Database, limits: Limits) -> None:
+        self._database = database
+        self._limits = limits
+        self._ends: Recent[tuple[str, Wanted, int, int], Position] = Recent(4_096)
+        self._counts: Recent[tuple[str, Wanted], Counted] = Recent(4_096)
+
+    async def after(self, wanted: Wanted, size: int, at: Position | None) -> Page:
+        """The rows right after a position; None: the first ones."""
+        found = await self._database.rows(*pages.page(wanted, size + 1, at))
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in found[:size]]
+        return Page(rows, len(found) > size, at)
+
+    async def numbered(self, wanted: Wanted, size: int, number: int, client: str) -> Page:
+        """A page by its number, from 1.
+
+        A client that asks for one page after another is led on from where its last one ended: it pays for no page twice, and
+        sees no row twice, and misses none, when others are inserted meanwhile. Only who jumps pays for what he jumps over.
+        """
+        at: Position | None = None
+        if number > 1:
+            at = self._ends.get((client, wanted, size, number - 1))
+            if at is None:
+                at = await self._jump(wanted, (number - 1) * size)
+            if at is None:
+                return Page((), has_more=False, begins=None)
+        page = await self.after(wanted, size, at)
+        if page.has_more and page.ends is not None:
+            self._ends.put((client, wanted, size, number), page.ends)
+        return page
+
+    async def _jump(self, wanted: Wanted, rows: int) -> Position | None:
+        found = await self._database.rows(*pages.position_before(wanted, rows))
+        return found[0] if found else None
+
+    async def count(self, wanted: Wanted, snapshot: Snapshot) -> Counted:
+        """How many rows a filter finds; remembered until something changes."""
+        key = snapshot.version, replace(wanted, newest_first=True)
+        known = self._counts.get(key)
+        return known or self._counts.put(key, await self._count(wanted))
+
+    async def _count(self, wanted: Wanted) -> Counted:
+        if wanted.is_whole:
+            chains = list(wanted.chains)
+            query = (_TOTAL, (chains,)) if wanted.token is None else (_TOTAL_OF_TOKEN, (chains, wanted.token))
+            [total] = await self._database.row(*query)
+            return Counted(total, truncated=False)
+        [found] = await self._database.row(*pages.count(wanted, self._limits.count))
+        return Counted(min(found, self._limits.count), truncated=found > self._limits.count)
+
+
+def described(row: Row, chain: ServedChain, head: int | None) -> records.Transfer:
+    """A row as answers tell it."""
+    number: uuid.UUID = row["id"]
+    return records.Transfer(
+        **records.transfer_fields(row, head),
+        chain_id=chain.chain_id,
+        chain_name=chain.name,
+        log_index=None if row["log_index"] is None else str(row["log_index"]),
+        ordinal=row["ordinal"],
+        id=number.hex,
+    )
