@@ -4,15 +4,13 @@ import dataclasses
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import date, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from ingestion_assets.engine.errors import IngestionError, Misconfigured
+from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.printing import (
     print_providers,
     print_ranges,
@@ -22,6 +20,19 @@ from ingestion_assets.printing import (
     print_tables,
 )
 from ingestion_assets.settings import Settings
+from ingestion_assets.terminal import (
+    AccountOption,
+    ChainOption,
+    FeedOption,
+    Json,
+    explained,
+    fitting,
+    known_chain,
+    known_feed,
+    narration,
+    opened_store,
+    to_date,
+)
 
 if TYPE_CHECKING:  # its imports take a second, and most verbs need none of them
     from ingestion_assets.backfills import Selection
@@ -30,18 +41,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Raw records into Postgres.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-ChainOption = Annotated[str | None, typer.Option("--chain", help="Only this chain of sources.yaml.")]
-FeedOption = Annotated[str | None, typer.Option("--feed", help="Only this feed of sources.yaml.")]
-AccountOption = Annotated[str | None, typer.Option("--account", help="Only this account of statement files.")]
-Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
-
 HEAD_REQUESTS = 2  # a sync's own: how far the chain is, and how far it is final
-
-narration = Console(stderr=True)  # progress and errors: what is piped on is the answer alone
 
 
 @app.callback()
@@ -49,17 +51,6 @@ def main() -> None:
     """Raw records into Postgres."""
     # The embedded Postgres asks for a folder that containers do not have, and is content with another one.
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Errors made for people are printed as they are, without a traceback; the exit code is 1."""
-    try:
-        yield
-    except (IngestionError, TimeoutError) as error:
-        narration.print(f"[red]{type(error).__name__}[/red]: ", end="")
-        print(error, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
-        raise typer.Exit(1) from error
 
 
 @app.command()
@@ -73,7 +64,7 @@ def up(
     from ingestion_assets.supervise import Ports
     from ingestion_assets.supervise import up as run
 
-    with _explained():
+    with explained():
         ports = Ports(ui=port, api=api_port, code=code_port, sandbox=sandbox_port)
         run(Settings.from_environment(), ports, typer.echo)
 
@@ -93,7 +84,7 @@ def api(
     from ingestion_assets.api.config import Limits
     from ingestion_assets.serving import serve
 
-    with _explained():
+    with explained():
         limits = Limits(
             requests_per_second=requests_per_second,
             burst=burst,
@@ -108,7 +99,7 @@ def check(as_json: Json = False) -> None:
     """Read sources.yaml and say what it asks for, or what is wrong with it and where."""
     from ingestion_assets.sources.evm.records import KINDS
 
-    with _explained():
+    with explained():
         settings = Settings.from_environment()
         sources = settings.sources()
         chains = sources.chains
@@ -174,8 +165,8 @@ def providers(
     """Who is asked, in order of preference: breakers, budgets of the day, what they refuse, and who was caught lying."""
     from ingestion_assets import report
 
-    with _explained(), _store() as (settings, store):
-        _known_chain(settings, chain)
+    with explained(), opened_store() as (settings, store):
+        known_chain(settings, chain)
         if reset:
             report.reset_providers(settings, store, chain)
         found = [line for line in report.providers(settings, store) if chain in (None, line.chain)]
@@ -204,9 +195,9 @@ def verify(
     """Hold what is stored against a second provider and the chain's state; mend it, or take it out of the coverage."""
     from ingestion_assets import report
 
-    with _explained(), _store() as (settings, store):
-        _known_chain(settings, chain)
-        found = report.verify(settings, store, chain, (_date(first), _date(last)), proof)
+    with explained(), opened_store() as (settings, store):
+        known_chain(settings, chain)
+        found = report.verify(settings, store, chain, (to_date(first), to_date(last)), proof)
         if as_json:
             print_rows([dataclasses.asdict(found)], as_json=True)
         else:
@@ -229,7 +220,7 @@ def prove(
     """Hold what statement files state, their sums and positions, against the movements derived of them."""
     from ingestion_assets import statement_report
 
-    with _explained(), _store() as (_settings, store):
+    with explained(), opened_store() as (_settings, store):
         found = statement_report.proved(store, account)
         wrong = sum(1 for proof in found for _ in proof.mismatches())
         if as_json:
@@ -252,9 +243,9 @@ def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = F
     """How far every stream is, from the marks alone."""
     from ingestion_assets import feed_report, gomafia_report, report, statement_report
 
-    with _explained(), _store() as (settings, store):
-        _known_chain(settings, chain)
-        _known_feed(settings, feed)
+    with explained(), opened_store() as (settings, store):
+        known_chain(settings, chain)
+        known_feed(settings, feed)
         found = [
             line for line in report.status(settings, store) if feed is None and chain in (None, line.chain)
         ]
@@ -285,9 +276,9 @@ def gaps(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = Fal
     """What is wanted and not covered: blocks of each chain up to its last final one, events of feeds, and lines of files."""
     from ingestion_assets import feed_report, gomafia_report, report, statement_report
 
-    with _explained(), _store() as (settings, store):
-        _known_chain(settings, chain)
-        _known_feed(settings, feed)
+    with explained(), opened_store() as (settings, store):
+        known_chain(settings, chain)
+        known_feed(settings, feed)
         found = report.gaps(settings, store, chain) if feed is None else []
         feeds = [] if chain is not None else feed_report.feed_gaps(settings, store, feed)
         lines = statement_report.statement_gaps(store) if chain is None and feed is None else []
@@ -319,7 +310,7 @@ def replay(
     from ingestion_assets import feed_report
     from ingestion_assets.engine import dead_letters
 
-    with _explained(), _store() as (settings, store):
+    with explained(), opened_store() as (settings, store):
         reopened = dead_letters.replay(store, streams)
         found = [(key, lo, hi) for key, ranges in reopened.items() for lo, hi in ranges]
         feeds = feed_report.replay_feeds(settings, store, streams)
@@ -356,30 +347,29 @@ def backfill(
     """Read all days of a span, or a feed until it is caught up; what is stored costs nothing."""
     from ingestion_assets import backfills
 
-    with _explained():
+    with explained():
         settings = Settings.from_environment()
-        _known_chain(settings, chain)
-        _known_feed(settings, feed)
-        _fitting(asset, {"chain": chain, "feed": feed, "account": account})
+        known_chain(settings, chain)
+        known_feed(settings, feed)
+        fitting(asset, {"chain": chain, "feed": feed, "account": account})
         if backfills.is_of_gomafia(asset):
-            selections = backfills.select_gomafia(settings, asset, _date(first), _date(last))
+            selections = backfills.select_gomafia(settings, asset, to_date(first), to_date(last))
             if len(selections) > 1 and not here:
                 raise Misconfigured(
                     f"the phases of {asset} follow one another: let the sensor gomafia_sync ask for them, or use --here"
                 )
         elif backfills.is_of_statements(asset):
-            with _store() as (_, store):
+            with opened_store() as (_, store):
                 selection, look = backfills.select_statements(
-                    settings, store, asset, account, (_date(first), _date(last))
+                    settings, store, asset, account, (to_date(first), to_date(last))
                 )
             for said in (*look.rejected, *look.refused):
                 print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
             selections = [selection]
         else:
-            selections = [backfills.select(settings, asset, feed or chain, _date(first), _date(last))]
+            selections = [backfills.select(settings, asset, feed or chain, to_date(first), to_date(last))]
         if here:
-            for selection in selections:
-                _run_here(settings, selection, as_json=as_json)
+            _run_here(settings, selections, as_json=as_json)
             return
         launched = backfills.launch(url, selections[0])
         if wait:
@@ -389,61 +379,22 @@ def backfill(
             raise typer.Exit(1)
 
 
-def _run_here(settings: Settings, selection: "Selection", *, as_json: bool) -> None:
+def _run_here(settings: Settings, selections: "Sequence[Selection]", *, as_json: bool) -> None:
+    """One after another; what follows one that fails would lack what it needs."""
     from ingestion_assets import backfills
 
-    done = backfills.run_here(settings, selection, narration)
-    lists = ("runs", "errors", "contradicted")
-    named = {"assets": ", ".join(selection.assets)} if selection.in_one_run else {}
-    told = done if as_json else done | {name: len(done[name]) for name in lists}
-    print_rows([named | told], as_json=as_json)
-    for said in (*done["errors"], *done["contradicted"]):
+    told: list[dict[str, Any]] = []
+    failures: list[str] = []
+    for selection in selections:
+        done = backfills.run_here(settings, selection, narration)
+        named = {"assets": ", ".join(selection.assets)} if selection.in_one_run else {}
+        counts = {name: len(done[name]) for name in ("runs", "errors", "contradicted")}
+        told.append(named | done | ({} if as_json else counts))
+        failures = [*done["errors"], *done["contradicted"]]
+        if failures:
+            break
+    print_rows(told, as_json=as_json)
+    for said in failures:
         print(said, file=sys.stderr)  # noqa: T201 - rich would read brackets in it as markup
-    if done["errors"] or done["contradicted"]:
+    if failures:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _store() -> "Iterator[tuple[Settings, Any]]":
-    from ingestion_assets import migrations
-    from ingestion_assets.engine import database
-    from ingestion_assets.engine.store import Store, connection_pool
-
-    settings = Settings.from_environment()
-    url = settings.database_url()
-    database.migrate(url, migrations.SCRIPTS)
-    pool = connection_pool(url)
-    try:
-        yield settings, Store(pool)
-    finally:
-        pool.close()
-
-
-def _fitting(asset: str, options: Mapping[str, str | None]) -> None:
-    """An option that the asset's family does not know would be passed over in silence."""
-    families = {"evm": "chain", "events": "feed", "statements": "account", "gomafia": None}
-    family = asset.partition("/")[0]
-    for option, value in options.items():
-        if value is not None and family in families and option != families[family]:
-            own = families[family]
-            raise Misconfigured(f"--{option} does not belong to {asset}" + (f": --{own} does" if own else ""))
-
-
-def _known_chain(settings: Settings, chain: str | None) -> None:
-    chains = settings.sources().chains
-    if chain is not None and chain not in chains:
-        raise Misconfigured(
-            f"there is no chain {chain!r} in {settings.sources_file}; it has {', '.join(chains)}"
-        )
-
-
-def _known_feed(settings: Settings, feed: str | None) -> None:
-    feeds = settings.sources().events
-    if feed is not None and feed not in feeds:
-        raise Misconfigured(
-            f"there is no feed {feed!r} in {settings.sources_file}; it has {', '.join(feeds) or 'none'}"
-        )
-
-
-def _date(moment: datetime | None) -> date | None:
-    return None if moment is None else moment.date()

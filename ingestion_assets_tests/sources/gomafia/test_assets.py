@@ -179,7 +179,7 @@ def test_the_command_tells_how_far_it_is(world):
         "gaps"
     )
     assert said("check")[0]["seconds_between_requests"] == 0.001
-    assert said("backfill", "gomafia/clubs", "--here")["status"] == "COMPLETED_SUCCESS"
+    assert said("backfill", "gomafia/clubs", "--here")[0]["status"] == "COMPLETED_SUCCESS"
     assert {line["asset"]: line["done"] for line in said("status")}["gomafia/clubs"] == 4
     refused = CliRunner().invoke(app, ["backfill", "gomafia/*"])
     assert "follow one another" in refused.stderr
