@@ -67,15 +67,15 @@ def twice(faults):
 
 def test_faults_and_a_death_in_every_phase_leave_the_truth(database_url, store: Store, connection):
     """Nothing is stored twice, and what was answered well is asked for again at most by the one that was on its way."""
-    league = League(years=(YEAR - 1, YEAR), tournaments=3, **SMALL)
+    league = League(years=(YEAR - 1, YEAR), tournaments=2, **SMALL)
     chance = random.Random(5)
     deaths = 0
-    with served(league, share=0.05, silence=5.0) as (faults, url):
+    with served(league, share=0.05, silence=2.5) as (faults, url):
         typed = {
             "url": url,
             "requests_per_second": 1000,
             "start_year": YEAR - 1,
-            "timeout_seconds": 3.0,
+            "timeout_seconds": 2.0,
             "ways": ["api", "pages"],
         }
         for phase in PHASES[:-1]:  # the statistics ask nobody
