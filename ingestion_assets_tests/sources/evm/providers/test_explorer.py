@@ -10,6 +10,7 @@ import pytest
 from ingestion_assets.engine.errors import (
     IngestionError,
     Misconfigured,
+    NotFound,
     QuotaExhausted,
     RateLimited,
     SchemaDrift,
@@ -225,7 +226,7 @@ NO_ANSWERS = [
     (b'{"status":"1","result":"0x1"}{}', 200, "application/json", Transient),
     (b"", 401, "application/json", Unauthorized),
     (b"", 403, "application/json", Unauthorized),
-    (b"", 404, "text/html", Misconfigured),
+    (b"", 404, "text/html", NotFound),
     (b"[]", 200, "application/json", SchemaDrift),
     (b"5", 200, "application/json", SchemaDrift),
     (b"null", 200, "application/json", SchemaDrift),
