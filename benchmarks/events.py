@@ -46,7 +46,7 @@ LIMITS: tuple[tuple[int, int, dict[str, Any]], ...] = (  # requests, seconds, an
     (10, 2, {"requests_per_second": 5}),
 )
 LARGEST = 5_000  # events that a page may have
-GROUP = 4_000  # rows that a staging table holds at a time, as in ours
+GROUP = 8_000  # rows that a staging table holds at a time
 FEED = "datasync"
 COLUMNS = "id, feed, type, event_time, payload"
 LAST = re.compile(rb'"hasMore":true,"nextCursor":"([^"]+)"')
