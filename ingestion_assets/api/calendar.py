@@ -1,7 +1,8 @@
 """How much of each day is covered, for the calendar of the status page. Pure: a snapshot.
 
-A day of a chain is a range of blocks, known once the first blocks of the day and of the next one were looked up. What is not known was
-never asked for.
+A day of a chain is a range of blocks, known once the first blocks of the day and of the next one were looked up. A run over many days looks
+up its first and its last one alone: where all of the blocks between two days that are known are covered, or none of them, so are
+those of each day between. What is not known was never asked for.
 """
 
 from bisect import bisect_left
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from ingestion_assets.api.config import ServedChain
 from ingestion_assets.api.coverage import covered
@@ -64,26 +65,27 @@ def _shares(snapshot: Snapshot, chain: ServedChain, days: Sequence[date]) -> Map
     keys = streams(chain)
     if not keys or not spans:
         return {}
-    count = _Count([(lo, hi) for _, lo, hi in spans])
+    count = _Count([(lo, hi) for _, _, lo, hi in spans])
     for key in keys:
         for lo, hi in covered(snapshot, key):
             count.add(lo, hi)
-    return {
-        day: min(1.0, share / len(keys)) for (day, _, _), share in zip(spans, count.shares(), strict=True)
-    }
-
-
-def _spans(snapshot: Snapshot, chain: ServedChain, days: Sequence[date]) -> Sequence[tuple[date, int, int]]:
-    """The days whose blocks are known, each with its first and last one."""
-    starts, last = snapshot.days.get(chain.name, {}), snapshot.of(chain).final
-    found: list[tuple[date, int, int]] = []
-    for day in days:
-        begin, end = starts.get(day), starts.get(day + DAY)
-        if end is None and last is not None and day == days[-1]:
-            end = last + 1  # as far as it is final
-        if begin is not None and end is not None and end > begin:
-            found.append((day, begin, end - 1))
+    found: dict[date, float] = {}
+    for (first, after, _, _), counted in zip(spans, count.shares(), strict=True):
+        share = min(1.0, counted / len(keys))
+        if share in (0.0, 1.0) or after - first == DAY:
+            found |= {first + n * DAY: share for n in range((after - first).days)}
     return found
+
+
+def _spans(
+    snapshot: Snapshot, chain: ServedChain, days: Sequence[date]
+) -> Sequence[tuple[date, date, int, int]]:
+    """From one day whose first block is known to the next: the first day, the one after the last, and their first and last block."""
+    starts, last = snapshot.days.get(chain.name, {}), snapshot.of(chain).final
+    known = sorted((day, block) for day, block in starts.items() if day <= days[-1])
+    if last is not None and days[-1] in starts:
+        known.append((days[-1] + DAY, last + 1))  # as far as it is final
+    return [(first, after, lo, end - 1) for (first, lo), (after, end) in pairwise(known) if end > lo]
 
 
 class _Count:

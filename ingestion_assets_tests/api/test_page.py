@@ -70,7 +70,7 @@ def test_a_browser_shows_it_without_scrolling_sideways(page, tmp_path, width):
     assert 300 < int(shown) <= width
 
 
-def seen(pieces, final=300):
+def seen(pieces, final=300, known=(0, 1, 2, 3)):
     """A snapshot of a chain whose days have 100 blocks each."""
     start = ALPHA.start
     return Snapshot(
@@ -81,7 +81,7 @@ def seen(pieces, final=300):
             key: tuple(Piece(lo, hi, "stated", "x", 1, datetime.now(UTC)) for lo, hi in own)
             for key, own in pieces.items()
         },
-        days={"alpha": {start + timedelta(days=n): n * 100 for n in range(4)}},
+        days={"alpha": {start + timedelta(days=n): n * 100 for n in known}},
     )
 
 
@@ -112,6 +112,13 @@ def test_a_day_is_as_full_as_its_blocks_are_covered():
     assert shares(keys([(0, 99), (100, 198)])) == [1, 0.99, 0, None, None]
     one_of_three = {f"evm/transactions/alpha/{ACCOUNTS[0]}": [(0, 299)]}
     assert shares(one_of_three) == [0.333, 0.333, 0.333, None, None]
+
+
+def test_days_between_two_that_were_looked_up_are_full_or_empty_together():
+    """A run over many days looks up its first and its last; of what lies between in part, nobody knows the day."""
+    assert shares(keys([(0, 299)]), known=(0, 3)) == [1, 1, 1, None, None]
+    assert shares({}, known=(0, 3)) == [0, 0, 0, None, None]
+    assert shares(keys([(0, 298)]), known=(0, 3)) == [None, None, None, None, None]
 
 
 def test_nothing_short_of_all_is_painted_as_all():
