@@ -58,8 +58,11 @@ def build(settings: Settings, *, on_commit: OnCommit | None = None) -> dg.Defini
     everywhere = dg.Definitions(
         jobs=[jobs.replay_dead_letters, jobs.tidy],
         schedules=[
-            schedules.nightly_tidy(
-                dg.DefaultScheduleStatus.RUNNING if settings.automate else dg.DefaultScheduleStatus.STOPPED
+            schedules.nightly(
+                jobs.tidy,
+                at="17 3",
+                automate=settings.automate,
+                description="Keeps Dagster's own storage small.",
             )
         ],
         sensors=[sensors.resume_lost_runs()] if ours else [],

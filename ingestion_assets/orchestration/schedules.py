@@ -5,16 +5,21 @@ https://docs.dagster.io/guides/automate/schedules
 
 import dagster as dg
 
-from ingestion_assets.orchestration.jobs import tidy
 
+def nightly(job: dg.JobDefinition, *, at: str, automate: bool, description: str) -> dg.ScheduleDefinition:
+    """Run a job every night.
 
-def nightly_tidy(status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
-    """Run `tidy` every night."""
+    Args:
+        job: what is run; the schedule is called `nightly_` and its name.
+        at: when, as cron's minute and hour (UTC).
+        automate: whether it is switched on when first seen.
+        description: for the UI.
+    """
     return dg.ScheduleDefinition(
-        name="nightly_tidy",
-        job=tidy,
-        cron_schedule="17 3 * * *",
+        name=f"nightly_{job.name}",
+        job=job,
+        cron_schedule=f"{at} * * *",
         execution_timezone="UTC",
-        default_status=status,
-        description="Keeps Dagster's own storage small.",
+        default_status=dg.DefaultScheduleStatus.RUNNING if automate else dg.DefaultScheduleStatus.STOPPED,
+        description=description,
     )

@@ -1,10 +1,11 @@
 """The assets that are derived of stored lines, their checks, and how a run's partitions become streams."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 
 from ingestion_assets.engine.coverage import Ranges, difference, size, union
 from ingestion_assets.engine.store import Store
@@ -50,7 +51,21 @@ def definitions(config: StatementsConfig, accounts: str) -> dg.Definitions:
     """
     weeks = partitions.account_weeks(accounts, config.first_week)
     return dg.Definitions(
-        assets=[_movements(weeks), *_snapshots(weeks)],
+        assets=[
+            _movements(weeks),
+            _snapshots(
+                TICKER,
+                ticker_snapshots,
+                weeks,
+                "Each ticker at the end of each day on which it moved: shares, cost, incomes, what was realized.",
+            ),
+            _snapshots(
+                BROKER,
+                broker_snapshots,
+                weeks,
+                "Each account and currency at the end of each day on which something moved. Made in one pass with those of the tickers.",
+            ),
+        ],
         asset_checks=[
             clean(MOVEMENTS, _movements_within, required_resource_keys=set()),
             clean(BROKER_SNAPSHOTS, _snapshots_within, required_resource_keys=set()),
@@ -90,51 +105,36 @@ def _movements(weeks: dg.MultiPartitionsDefinition) -> dg.AssetsDefinition:
     return statement_movements
 
 
-def _snapshots(weeks: dg.MultiPartitionsDefinition) -> Sequence[dg.AssetsDefinition]:
+def _snapshots(
+    key: str, table: sa.Table, weeks: dg.MultiPartitionsDefinition, description: str
+) -> dg.AssetsDefinition:
     @ingest(
-        key=TICKER,
-        table=ticker_snapshots,
+        key=key,
+        table=table,
         time_column="at",
         partitions_def=weeks,
         group_name="statements",
         required_resource_keys={DATABASE},
         after=[MOVEMENTS],
-        description="Each ticker at the end of each day on which it moved: shares, cost, incomes, what was realized.",
+        description=description,
     )
-    def statement_ticker_snapshots(context: dg.AssetExecutionContext) -> Ingestion:
-        return _of_snapshots(context)
+    def statement_snapshots(context: dg.AssetExecutionContext) -> Ingestion:
+        store = _store(context)
+        streams = [AccountSnapshots(account, store) for account in _accounts(context.partition_keys)]
 
-    @ingest(
-        key=BROKER,
-        table=broker_snapshots,
-        time_column="at",
-        partitions_def=weeks,
-        group_name="statements",
-        required_resource_keys={DATABASE},
-        after=[MOVEMENTS],
-        description="Each account and currency at the end of each day on which something moved. Made in one pass with those of the tickers.",
-    )
-    def statement_broker_snapshots(context: dg.AssetExecutionContext) -> Ingestion:
-        return _of_snapshots(context)
+        def said() -> dict[str, Any]:
+            return {
+                "accounts": dg.MetadataValue.json(
+                    [
+                        {"account": stream.account, "days_missing": size(missing(store, stream))}
+                        for stream in streams
+                    ]
+                )
+            }
 
-    return [statement_ticker_snapshots, statement_broker_snapshots]
+        return Ingestion(streams, metadata=said, progress=said)
 
-
-def _of_snapshots(context: dg.AssetExecutionContext) -> Ingestion:
-    store = _store(context)
-    streams = [AccountSnapshots(account, store) for account in _accounts(context.partition_keys)]
-
-    def said() -> dict[str, Any]:
-        return {
-            "accounts": dg.MetadataValue.json(
-                [
-                    {"account": stream.account, "days_missing": size(missing(store, stream))}
-                    for stream in streams
-                ]
-            )
-        }
-
-    return Ingestion(streams, metadata=said, progress=said)
+    return statement_snapshots
 
 
 def _accounts(partition_keys: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ import dagster as dg
 from ingestion_assets.orchestration import partitions
 from ingestion_assets.orchestration.ingest import Ingestion, ingest, sorted_for_dagster
 from ingestion_assets.orchestration.resources import DATABASE, Database
+from ingestion_assets.orchestration.schedules import nightly
 from ingestion_assets.orchestration.sensors import initial_status, sync
 from ingestion_assets.sources.environment import Environment
 from ingestion_assets.sources.transfers import looking, retention
@@ -37,13 +38,19 @@ def definitions(
         start: the first day of them.
     """
     job = _prune_job(kept)
+    prunes = nightly(
+        job,
+        at="47 2",
+        automate=environment.automate,
+        description="Lets old months go on the day on which they are old enough.",
+    )
     limited = [name for name, days in kept.items() if days is not None]
     status = initial_status(automate=environment.automate)
     return dg.Definitions(
         assets=[_transfers(kept, chain_days), _daily_totals(chain_days)],
         asset_checks=[_union(kept), _exact(kept)],
         jobs=[job],
-        schedules=[_nightly(job, environment)] if limited else [],
+        schedules=[prunes] if limited else [],
         sensors=[_sensor(name, start, status) for name in kept],
     )
 
@@ -199,16 +206,3 @@ def _prune_job(kept: Kept) -> dg.JobDefinition:
         drop_old_months()
 
     return job
-
-
-def _nightly(job: dg.JobDefinition, environment: Environment) -> dg.ScheduleDefinition:
-    return dg.ScheduleDefinition(
-        name="nightly_prune_transfers",
-        job=job,
-        cron_schedule="47 2 * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING
-        if environment.automate
-        else dg.DefaultScheduleStatus.STOPPED,
-        description="Lets old months go on the day on which they are old enough.",
-    )
