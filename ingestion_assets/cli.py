@@ -43,8 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-HEAD_REQUESTS = 2  # a sync's own: how far the chain is, and how far it is final
-
 
 @app.callback()
 def main() -> None:
@@ -79,6 +77,9 @@ def api(
     burst: Annotated[int, typer.Option(min=1, help="Requests of one client at once.")] = 200,
     connections: Annotated[int, typer.Option(min=1, help="To Postgres, for questions.")] = 8,
     query_seconds: Annotated[float, typer.Option(min=0.1, help="That one query may take.")] = 10.0,
+    processes: Annotated[
+        int, typer.Option(min=1, help="That share the port; each with limits of its own.")
+    ] = 1,
 ) -> None:
     """Serve what is stored over HTTP. INGESTION_API_TOKEN, if set, is wanted as a bearer token."""
     from ingestion_assets.api.config import Limits
@@ -91,66 +92,18 @@ def api(
             connections=connections,
             query_seconds=query_seconds,
         )
-        serve(Settings.from_environment(), host=host, port=port, limits=limits)
+        serve(Settings.from_environment(), host=host, port=port, limits=limits, processes=processes)
 
 
 @app.command()
 def check(as_json: Json = False) -> None:
     """Read sources.yaml and say what it asks for, or what is wrong with it and where."""
-    from ingestion_assets.sources.evm.records import KINDS
+    from ingestion_assets import sources_report
 
     with explained():
         settings = Settings.from_environment()
-        sources = settings.sources()
-        chains = sources.chains
-        missing = [
-            f"{name}: the variable {feed.key_env} is not set"
-            for name, feed in sources.events.items()
-            if feed.key_env is not None and not settings.variables.get(feed.key_env)
-        ] + [
-            f"{name}: the variable {variable} is not set"
-            for name, chain in chains.items()
-            for provider in chain.providers
-            for variable in provider.key_env or ()
-            if not settings.variables.get(variable)
-        ]
-        found = [
-            {
-                "chain": name,
-                "start": chain.start.isoformat(),
-                "addresses": len(chain.addresses),
-                "tokens": len(chain.tokens),
-                "requests_per_sync": HEAD_REQUESTS + len(KINDS) * len(chain.addresses),
-                "provider": ", ".join(f"{called} at {one.url.host}" for called, one, _ in chain.named()),
-            }
-            for name, chain in chains.items()
-        ]
-        feeds = [
-            {
-                "feed": name,
-                "read": "as a whole" if feed.start is None else f"by day since {feed.start}",
-                "page_size": feed.page_size,
-                "pages": feed.pages.kind,
-                "url": str(feed.url),
-            }
-            for name, feed in sources.events.items()
-        ]
-        statements = [
-            {"statements": str(inbox), "state": "there" if inbox.is_dir() else "not there yet"}
-            for inbox in (settings.sources_folder / one.inbox for one in [sources.statements] if one)
-        ]
-        rating = [
-            {
-                "gomafia": str(one.url),
-                "asked_through": ", ".join(one.ways),
-                "since": one.start_year,
-                "seconds_between_requests": 1 / one.requests_per_second,
-            }
-            for one in [sources.gomafia]
-            if one
-        ]
-        print_tables(found, feeds, statements, rating, as_json=as_json)
-        if missing:
+        print_tables(*sources_report.asked_for(settings), as_json=as_json)
+        if missing := sources_report.missing_keys(settings):
             raise Misconfigured("; ".join(missing))
 
 

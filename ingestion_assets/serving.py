@@ -1,10 +1,19 @@
 """`ingestion api`: puts settings, sources and the API together, and serves it."""
 
-from collections.abc import Mapping, Sequence
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import msgspec
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from ingestion_assets import migrations
 from ingestion_assets.api.app import create_app
@@ -86,8 +95,53 @@ def explorers(chains: Chains) -> dict[str, ServedExplorer]:
     return found
 
 
-def serve(settings: Settings, *, host: str, port: int, limits: Limits) -> None:
+@contextmanager
+def _opened(settings: Settings, url: str) -> Iterator[Mapping[str, ServedExplorer]]:
+    """The explorers, ready to be asked."""
+    with connection_pool(url, max_size=2) as pool:
+        chains = Chains(settings.sources().chains, settings.variables, Store(pool), attempts=1)
+        with closing(chains):
+            yield explorers(chains)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Makes the app in the process that serves it; of several processes each makes its own.
+
+    Args:
+        settings: the environment.
+        url: of the database.
+        limits: of this process.
+    """
+
+    settings: Settings
+    url: str
+    limits: Limits
+
+    def __call__(self) -> FastAPI:
+        """The app; when it stops, it closes what was opened for it."""
+        if (parent := multiprocessing.parent_process()) is not None:
+            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        with ExitStack() as opened:
+            asked = opened.enter_context(_opened(self.settings, self.url))
+            return create_app(api_config(self.settings, self.url, self.limits), asked, opened.pop_all())
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """A process whose parent was killed would be ended by nobody, and keep the port."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def serve(settings: Settings, *, host: str, port: int, limits: Limits, processes: int = 1) -> None:
     """Serve the API until SIGINT or SIGTERM.
+
+    Args:
+        settings: the environment, and what sources.yaml says.
+        host: where it listens.
+        port: where it listens.
+        limits: of each process.
+        processes: that share the port; one that dies is started again.
 
     Raises:
         Misconfigured: sources.yaml is wrong.
@@ -95,19 +149,20 @@ def serve(settings: Settings, *, host: str, port: int, limits: Limits) -> None:
     """
     url = settings.database_url()
     database.migrate(url, migrations.SCRIPTS)
-    pool = connection_pool(url, max_size=2)
-    chains = Chains(settings.sources().chains, settings.variables, Store(pool), attempts=1)
-    try:
-        app = create_app(api_config(settings, url, limits), explorers(chains))
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,  # it would hold the keys that clients of an explorer send in the url
-            server_header=False,
-            timeout_graceful_shutdown=5,
-        )
-    finally:
-        chains.close()
-        pool.close()
+    with _opened(settings, url):  # what is wrong with sources.yaml is said here, and once
+        pass
+    options: dict[str, Any] = {
+        "factory": True,
+        "host": host,
+        "port": port,
+        "log_level": "warning",
+        "access_log": False,  # it would hold the keys that clients of an explorer send in the url
+        "server_header": False,
+        "timeout_graceful_shutdown": 5,
+    }
+    app = Application(settings, url, limits)
+    if processes == 1:
+        uvicorn.run(app, **options)
+    else:
+        config = uvicorn.Config(app, workers=processes, **options)
+        Multiprocess(config, sockets=[config.bind_socket()]).run()

@@ -61,7 +61,7 @@ class Settings:
             database=environment.get("INGESTION_DATABASE_URL") or None,
             api_token=environment.get("INGESTION_API_TOKEN") or None,
             automate=environment.get("INGESTION_AUTOMATE") == "1",
-            variables=environment,
+            variables=dict(environment),
         )
 
     def database_url(self) -> str:

@@ -14,10 +14,12 @@ import multiprocessing
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ import httpx
 import psutil
 import psycopg
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from ingestion_assets.api import pages
 from ingestion_assets.api.app import create_app
@@ -62,9 +66,27 @@ def told(url: str, connections: int) -> ApiConfig:
     )
 
 
-def serve(config: ApiConfig, port: int) -> None:
-    """The API, until it is ended."""
-    uvicorn.run(create_app(config), port=port, log_level="warning", access_log=False)
+@dataclass(frozen=True)
+class Application:
+    """Makes the app in the process that serves it."""
+
+    config: ApiConfig
+
+    def __call__(self) -> FastAPI:
+        """The app."""
+        return create_app(self.config)
+
+
+def serve(config: ApiConfig, port: int, processes: int) -> None:
+    """The API, until it is ended, as `serving.serve` does it."""
+    told = uvicorn.Config(
+        Application(config), factory=True, port=port, workers=processes, log_level="warning", access_log=False
+    )
+    if processes == 1:
+        uvicorn.Server(told).run()
+    else:
+        sys.stdin = None  # uvicorn hands it on, and here it is none that can be
+        Multiprocess(told, sockets=[told.bind_socket()]).run()
 
 
 def draw(url: str) -> dict[str, list[str]]:
@@ -142,10 +164,28 @@ def far(url: str, base: str, page: int, size: int = 25, times: int = 300) -> tup
     return found[0], found[1]
 
 
+@dataclass(frozen=True)
+class Running:
+    """The API that is measured."""
+
+    process: psutil.Process
+
+    def _all(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
+    def megabytes(self) -> int:
+        """Of the largest of its processes."""
+        return max(one.memory_info().rss for one in self._all()) >> 20
+
+    def cpu(self) -> float:
+        """Seconds, of all of them, so far."""
+        return sum(sum(one.cpu_times()[:2]) for one in self._all())
+
+
 @contextmanager
-def running(config: ApiConfig, port: int) -> Iterator[psutil.Process]:
-    """The API as a process."""
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(config, port))
+def running(config: ApiConfig, port: int, processes: int = 1) -> Iterator["Running"]:
+    """The API as a process, or as several."""
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(config, port, processes))
     process.start()
     try:
         while True:
@@ -155,7 +195,7 @@ def running(config: ApiConfig, port: int) -> Iterator[psutil.Process]:
             except httpx.TransportError:
                 assert process.is_alive()
                 time.sleep(0.1)
-        yield psutil.Process(process.pid)
+        yield Running(psutil.Process(process.pid))
     finally:
         process.terminate()
         process.join()
@@ -168,22 +208,25 @@ def main() -> None:
     )
     parser.add_argument("--database-url", required=True)
     parser.add_argument("--seconds", type=int, default=20, help="for each line")
-    parser.add_argument("--connections", type=int, default=8, help="of the API to Postgres")
+    parser.add_argument("--connections", type=int, default=8, help="of each process to Postgres")
+    parser.add_argument("--processes", type=int, default=1, help="of the API, that share the port")
     parser.add_argument("--port", type=int, default=8123)
     options = parser.parse_args()
     url, base = options.database_url, f"http://127.0.0.1:{options.port}"
     questions = draw(url)
-    with running(told(url, options.connections), options.port) as process:
-        before = process.memory_info().rss >> 20
+    with running(told(url, options.connections), options.port, options.processes) as api:
+        before = api.megabytes()
         print(
-            f"{'':28}{'clients':>8}{'requests/s':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'bad':>6}{'MB':>6}"
+            f"{'':28}{'clients':>8}{'requests/s':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'CPU ms':>9}{'bad':>6}{'MB':>6}"
         )
         for kind, paths in questions.items():
             for clients in (10, 100):
+                began = api.cpu()
                 seen = ask(base, paths, clients, options.seconds)
+                cpu = (api.cpu() - began) * 1e3 / max(1, seen["requests"])
                 print(
                     f"{kind:28}{clients:>8}{seen['requests_per_second']:>12,.0f}{seen['p50_ms']:>9.1f}{seen['p95_ms']:>9.1f}"
-                    f"{seen['p99_ms']:>9.1f}{seen['bad']:>6}{process.memory_info().rss >> 20:>6}",
+                    f"{seen['p99_ms']:>9.1f}{cpu:>9.2f}{seen['bad']:>6}{api.megabytes():>6}",
                     flush=True,
                 )
         near, away = far(url, base, 10_000)
@@ -193,7 +236,7 @@ def main() -> None:
             for part in answer.iter_raw():
                 size += len(part)
         seconds = time.monotonic() - began
-        now = process.memory_info().rss >> 20
+        now = api.megabytes()
         print(
             f"all rows as CSV: {size / 1e6:,.0f} MB in {seconds:.0f} s; the process had {before} MB at first, {now} MB at the end"
         )

@@ -21,8 +21,8 @@ end
 function done(summary, latency, requests)
   local errors = summary.errors
   print(string.format(
-    'RESULT {"requests_per_second": %.0f, "p50_ms": %.1f, "p95_ms": %.1f, "p99_ms": %.1f, "max_ms": %.0f, "bad": %d}',
-    summary.requests / summary.duration * 1e6, latency:percentile(50) / 1e3, latency:percentile(95) / 1e3,
+    'RESULT {"requests": %d, "requests_per_second": %.0f, "p50_ms": %.1f, "p95_ms": %.1f, "p99_ms": %.1f, "max_ms": %.0f, "bad": %d}',
+    summary.requests, summary.requests / summary.duration * 1e6, latency:percentile(50) / 1e3, latency:percentile(95) / 1e3,
     latency:percentile(99) / 1e3, latency.max / 1e3,
     errors.status + errors.connect + errors.read + errors.write + errors.timeout))
 end

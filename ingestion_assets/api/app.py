@@ -1,12 +1,11 @@
 """The app: routes, and what every request passes. Belongs here: HTTP, and nothing that answers a question by itself."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response, StreamingResponse
@@ -15,51 +14,49 @@ from ingestion_assets.api import answers, export, health, lists, page, transfers
 from ingestion_assets.api.access import Limited, Rates, Token
 from ingestion_assets.api.chains import chosen, filtered
 from ingestion_assets.api.config import ApiConfig, Explorer
-from ingestion_assets.api.errors import BadQuestion, CannotServe, Refusal, from_pydantic, refusal
+from ingestion_assets.api.errors import BadQuestion, CannotServe, Refusal, refusal
 from ingestion_assets.api.facade import routes as facade
 from ingestion_assets.api.parameters import (
     ExportQuestion,
     ListQuestion,
-    Question,
     TotalsQuestion,
     TransferQuestion,
 )
 from ingestion_assets.api.responding import document, documented, refusals, respond
+from ingestion_assets.api.routing import QuestionRoute
 from ingestion_assets.api.service import Service
 
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
 SMALLEST_PACKED = 1_000  # bytes
 
-QUESTIONS: dict[str, type[Question]] = {
-    "/api/transfers": TransferQuestion,
-    "/api/transfers/export": ExportQuestion,
-    "/api/totals": TotalsQuestion,
-    "/api/coverage": ListQuestion,
-    "/api/gaps": ListQuestion,
-    "/api/dead-letters": ListQuestion,
-}
 ANSWERS = (
     answers.Transfers, lists.Coverage, lists.Gaps, lists.DeadLetters, lists.DailyTotals, health.Health,
     health.CacheHealth,
 )  # fmt: skip
 
 
-def create_app(config: ApiConfig, explorers: Mapping[str, Explorer] | None = None) -> FastAPI:
+def create_app(
+    config: ApiConfig,
+    explorers: Mapping[str, Explorer] | None = None,
+    opened: AbstractContextManager[object] | None = None,
+) -> FastAPI:
     """The API, not yet started: it opens the database when its lifespan begins.
 
     Args:
         config: what it is told.
         explorers: who is asked for chains that are served by their upstream, by the chain's name.
+        opened: for it, and left when it stops.
     """
     service = Service(config, dict(explorers or {}))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await service.start()
-        try:
-            yield
-        finally:
-            await service.stop()
+        with opened or nullcontext():
+            await service.start()
+            try:
+                yield
+            finally:
+                await service.stop()
 
     limits = config.limits
     app = FastAPI(
@@ -74,6 +71,7 @@ def create_app(config: ApiConfig, explorers: Mapping[str, Explorer] | None = Non
             Middleware(GZipMiddleware, minimum_size=SMALLEST_PACKED, compresslevel=1),
         ],
     )
+    app.router.route_class = QuestionRoute
     app.state.service = service
     _errors(app)
     _transfers(app, service, config)
@@ -86,12 +84,6 @@ def create_app(config: ApiConfig, explorers: Mapping[str, Explorer] | None = Non
 
 
 def _errors(app: FastAPI) -> None:
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        question = QUESTIONS.get(request.url.path)
-        known = question.known() if question else []
-        return respond(request, refusal(from_pydantic(error, known)).model_dump(), status=400)
-
     @app.exception_handler(BadQuestion)
     async def bad(request: Request, error: BadQuestion) -> Response:
         return respond(request, refusal(error).model_dump(), status=400)
@@ -124,7 +116,7 @@ def _transfers(app: FastAPI, service: Service, config: ApiConfig) -> None:
         response_class=Response,
         responses={200: {"content": {CSV: {}, PARQUET: {}}}, **refusals()},
     )
-    async def export_transfers(question: Annotated[ExportQuestion, Query()]) -> Response:
+    async def export_transfers(_request: Request, question: Annotated[ExportQuestion, Query()]) -> Response:
         """All transfers of a filter as a CSV or Parquet file, sent while it is read."""
         chains = chosen(config, question)
         wanted = filtered(chains, question, newest_first=question.sort == "desc")

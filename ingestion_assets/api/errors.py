@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 MOST_SHOWN = 80  # characters of a value
@@ -86,19 +84,18 @@ _WANTED = {
 }
 
 
-def from_pydantic(error: RequestValidationError, known: Sequence[str] = ()) -> BadQuestion:
+def from_pydantic(error: ValidationError, known: Sequence[str] = ()) -> BadQuestion:
     """The same in our words.
 
     Args:
-        error: of FastAPI.
+        error: of a question's model.
         known: the parameters of the question, for one that is not known.
     """
     return BadQuestion(*(_wrong(detail, known) for detail in error.errors()))
 
 
-def _wrong(detail: ErrorDetails | dict[str, Any], known: Sequence[str]) -> Wrong:
-    where = [str(step) for step in detail["loc"] if step not in ("query", "path", "header")]
-    parameter = ".".join(where) or "query"
+def _wrong(detail: ErrorDetails, known: Sequence[str]) -> Wrong:
+    parameter = ".".join(map(str, detail["loc"])) or "query"
     if detail["type"] == "extra_forbidden":
         return Wrong(parameter, detail["input"], f"not known here; allowed are {', '.join(known)}")
     value = None if detail["type"] == "missing" else detail["input"]

@@ -3,7 +3,7 @@
 A chain is as fresh as its last check that succeeded, not as its last transfer: a quiet chain is not stale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -55,9 +55,14 @@ def _reach(snapshot: Snapshot, chain: ServedChain) -> tuple[bool, int | None]:
     return bool(snapshot.counts.get(chain.name)) or any(ends), to
 
 
-def described(config: ApiConfig, snapshot: Snapshot, chain: ServedChain, now: datetime) -> ChainFreshness:
+def of_chains(config: ApiConfig, snapshot: Snapshot, now: datetime) -> Mapping[str, Freshness]:
+    """How fresh every chain is at a moment, by name."""
+    return {chain.name: of_chain(config, snapshot, chain, now) for chain in config.chains}
+
+
+def described(snapshot: Snapshot, chain: ServedChain, fresh: Freshness) -> ChainFreshness:
     """The same, as answers tell it."""
-    fresh, state = of_chain(config, snapshot, chain, now), snapshot.of(chain)
+    state = snapshot.of(chain)
     return ChainFreshness(
         chain_id=chain.chain_id,
         chain_name=chain.name,
@@ -80,12 +85,12 @@ def whole(lag: timedelta | None) -> int | None:
 
 
 def warnings(
-    config: ApiConfig, snapshot: Snapshot, chains: Sequence[ServedChain], now: datetime
+    snapshot: Snapshot, chains: Sequence[ServedChain], freshness: Mapping[str, Freshness]
 ) -> list[Warned]:
     """What is not as it should be with the store of these chains."""
     found: list[Warned] = []
     for chain in chains:
-        fresh, state = of_chain(config, snapshot, chain, now), snapshot.of(chain)
+        fresh, state = freshness[chain.name], snapshot.of(chain)
         if not fresh.is_ready:
             found.append(_warned(chain, "STORE_DATA_NOT_READY", "nothing of it is stored yet"))
         elif fresh.lag is None:

@@ -222,7 +222,9 @@ def health(service: Service) -> tuple[Health, int]:
         ),
         warnings=[]
         if snapshot is None
-        else freshness.warnings(service.config, snapshot, service.config.chains, now),
+        else freshness.warnings(
+            snapshot, service.config.chains, freshness.of_chains(service.config, snapshot, now)
+        ),
         timestamp=now,
     )
     return answer, 503 if status == "unavailable" else 200

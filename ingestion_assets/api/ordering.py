@@ -8,13 +8,14 @@ shown once, and what comes is shown if it comes ahead of the walk.
 import base64
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from ingestion_assets.api.errors import BadQuestion, Wrong
+from ingestion_assets.api.records import Stored
 
 Position = tuple[datetime, str, int, uuid.UUID]
 
@@ -34,9 +35,9 @@ _encode = msgspec.msgpack.Encoder(uuid_format="hex").encode
 _decode = msgspec.msgpack.Decoder(_Cursor).decode
 
 
-def position(row: Mapping[str, Any]) -> Position:
+def position(row: Stored) -> Position:
     """Where a row stands."""
-    return row["block_time"], row["chain"], row["place"], row["id"]
+    return row.block_time, row.chain, row.place, row.id
 
 
 def fingerprint(question: Sequence[object]) -> bytes:

@@ -14,13 +14,8 @@ from typing import Any, Literal
 from psycopg import sql
 
 from ingestion_assets.api.ordering import Position
+from ingestion_assets.api.records import Stored
 from ingestion_assets.sources.transfers.tables import ORDER, transfers
-
-# In this order of a page's rows. `payload` last: it is the widest.
-COLUMNS = (
-    "chain", "block_number", "block_time", "tx_hash", "log_index", "token_address", "from_address", "to_address",
-    "value", "ordinal", "token_symbol", "token_decimals", "provider", "place", "id", "payload",
-)  # fmt: skip
 
 _TABLE = sql.Identifier(str(transfers.schema), transfers.name)
 _OF_CHAIN = tuple(name for name in ORDER if name != "chain")
@@ -88,7 +83,7 @@ def page(wanted: Wanted, limit: int, after: Position | None = None) -> tuple[byt
     values = wanted.values()
     if after is not None:
         values |= dict(zip(("at_time", "at_chain", "at_place", "at_id"), after, strict=True))
-    return _page(wanted.shape(), _edges(wanted, after), COLUMNS, limit), values
+    return _page(wanted.shape(), _edges(wanted, after), Stored._fields, limit), values
 
 
 def position_before(wanted: Wanted, rows: int) -> tuple[bytes, dict[str, Any]]:

@@ -5,13 +5,56 @@ they were stored. The rest is taken from the record as it was received, whicheve
 transaction (whose numbers are hexadecimal), or one of Blockscout's REST API.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Stored(NamedTuple):
+    """A row of `core.transfers`, as pages read it."""
+
+    chain: str
+    block_number: int
+    block_time: datetime
+    tx_hash: str
+    log_index: int | None
+    token_address: str
+    from_address: str
+    to_address: str | None
+    value: str  # in the token's smallest unit
+    ordinal: int
+    token_symbol: str | None
+    token_decimals: int | None
+    provider: str
+    place: int
+    id: uuid.UUID
+    payload: str  # the record as it was received; last, for it is the widest
+
+
+class _Said(msgspec.Struct, rename="camel", gc=False, kw_only=True):
+    """What answers take from the record of a transfer as it was received. All else is passed over while it is decoded."""
+
+    nonce: Any = None
+    block_hash: Any = None
+    block_hash_there: Any = msgspec.field(name="block_hash", default=None)  # in Blockscout's REST API
+    token: Any = None  # there
+    token_name: Any = None
+    transaction_index: Any = None
+    gas: Any = None
+    gas_price: Any = None
+    gas_used: Any = None
+    cumulative_gas_used: Any = None
+    input: Any = None
+    method_id: Any = None
+    function_name: Any = None
+
+
+_said = msgspec.json.Decoder(_Said).decode
 
 
 class TokenTransfer(msgspec.Struct, rename="camel", gc=False, kw_only=True):
@@ -121,12 +164,16 @@ def text(value: object) -> str:
 
 def decimal(value: object) -> str:
     """A number as explorers write it, from theirs or a node's."""
-    if isinstance(value, str) and value.startswith("0x"):
-        try:
-            return str(int(value, 16)) if len(value) > len("0x") else "0"
-        except ValueError:
-            return ""
-    return text(value)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return text(value)
+    if not value.startswith("0x"):
+        return value
+    try:
+        return str(int(value, 16)) if len(value) > len("0x") else "0"
+    except ValueError:
+        return ""
 
 
 def seconds(moment: datetime) -> str:
@@ -139,39 +186,39 @@ def confirmations(head: int | None, block: int) -> str:
     return "" if head is None else str(max(0, head - block + 1))
 
 
-def transfer_fields(row: Mapping[str, Any], head: int | None) -> dict[str, str]:
+def transfer_fields(row: Stored, head: int | None) -> dict[str, str]:
     """The fields of a `TokenTransfer`.
 
     Args:
-        row: of `core.transfers`, by column; the payload is text.
+        row: of the store.
         head: the newest block that was seen of its chain.
     """
-    said = decode(row["payload"])
-    token = said.get("token")
-    of_token: Mapping[str, Any] = token if isinstance(token, dict) else {}
-    get = said.get
+    said = _said(row.payload)
+    name = said.token_name
+    if name is None and isinstance(said.token, dict):
+        name = said.token.get("name")
     return {
-        "block_number": str(row["block_number"]),
-        "time_stamp": seconds(row["block_time"]),
-        "hash": row["tx_hash"],
-        "nonce": decimal(get("nonce")),
-        "block_hash": text(get("blockHash") or get("block_hash")),
-        "from_": row["from_address"],
-        "contract_address": row["token_address"],
-        "to": row["to_address"] or "",
-        "value": str(row["value"]),
-        "token_name": text(get("tokenName") or of_token.get("name")),
-        "token_symbol": row["token_symbol"] or "",
-        "token_decimal": text(row["token_decimals"]),
-        "transaction_index": decimal(get("transactionIndex")),
-        "gas": decimal(get("gas")),
-        "gas_price": decimal(get("gasPrice")),
-        "gas_used": decimal(get("gasUsed")),
-        "cumulative_gas_used": decimal(get("cumulativeGasUsed")),
-        "input": text(get("input")),
-        "method_id": text(get("methodId")),
-        "function_name": text(get("functionName")),
-        "confirmations": confirmations(head, row["block_number"]),
+        "block_number": str(row.block_number),
+        "time_stamp": seconds(row.block_time),
+        "hash": row.tx_hash,
+        "nonce": decimal(said.nonce),
+        "block_hash": text(said.block_hash or said.block_hash_there),
+        "from_": row.from_address,
+        "contract_address": row.token_address,
+        "to": row.to_address or "",
+        "value": row.value,
+        "token_name": text(name),
+        "token_symbol": row.token_symbol or "",
+        "token_decimal": text(row.token_decimals),
+        "transaction_index": decimal(said.transaction_index),
+        "gas": decimal(said.gas),
+        "gas_price": decimal(said.gas_price),
+        "gas_used": decimal(said.gas_used),
+        "cumulative_gas_used": decimal(said.cumulative_gas_used),
+        "input": text(said.input),
+        "method_id": text(said.method_id),
+        "function_name": text(said.function_name),
+        "confirmations": confirmations(head, row.block_number),
     }
 
 
@@ -227,24 +274,24 @@ def internal_transaction(row: Mapping[str, Any], _head: int | None) -> InternalT
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 
 
-def log(row: Mapping[str, Any], _head: int | None) -> Log:
-    """A row of `core.transfers` whose log index is known: an event of the topic `TRANSFER`.
+def log(row: Stored, _head: int | None) -> Log:
+    """A row whose log index is known: an event of the topic `TRANSFER`.
 
     What a log does not tell, the price and use of gas, is `0x`, as explorers write a number that they do not have.
     """
-    get = decode(row["payload"]).get
-    index = decimal(get("transactionIndex"))
+    said = _said(row.payload)
+    index = decimal(said.transaction_index)
     return Log(
-        address=row["token_address"],
-        topics=[TRANSFER, topic_of(row["from_address"]), topic_of(row["to_address"] or "")],
-        data=f"0x{int(row['value']):064x}",
-        block_number=hex(row["block_number"]),
-        block_hash=text(get("blockHash") or get("block_hash")),
-        time_stamp=hex(int(row["block_time"].timestamp())),
+        address=row.token_address,
+        topics=[TRANSFER, topic_of(row.from_address), topic_of(row.to_address or "")],
+        data=f"0x{int(row.value):064x}",
+        block_number=hex(row.block_number),
+        block_hash=text(said.block_hash or said.block_hash_there),
+        time_stamp=hex(int(row.block_time.timestamp())),
         gas_price="0x",
         gas_used="0x",
-        log_index=hex(row["log_index"] or 0),
-        transaction_hash=row["tx_hash"],
+        log_index=hex(row.log_index or 0),
+        transaction_hash=row.tx_hash,
         transaction_index=hex(int(index)) if index.isdecimal() else "0x",
     )
 
@@ -260,6 +307,6 @@ def address_of(topic: str) -> str | None:
     return "0x" + digits[24:] if len(digits) == 64 and not digits[:24].strip("0") else None  # noqa: PLR2004
 
 
-def token_transfer(row: Mapping[str, Any], head: int | None) -> TokenTransfer:
+def token_transfer(row: Stored, head: int | None) -> TokenTransfer:
     """A row of `core.transfers`."""
     return TokenTransfer(**transfer_fields(row, head))

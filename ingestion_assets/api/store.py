@@ -1,9 +1,7 @@
 """Pages of transfers from the database: a cursor's, a number's, and how many there are."""
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from psycopg import sql
 
@@ -12,10 +10,9 @@ from ingestion_assets.api.config import Limits, ServedChain
 from ingestion_assets.api.database import Database
 from ingestion_assets.api.memory import Recent
 from ingestion_assets.api.ordering import Position, position
-from ingestion_assets.api.pages import COLUMNS, Wanted
+from ingestion_assets.api.pages import Wanted
+from ingestion_assets.api.records import Stored
 from ingestion_assets.api.snapshot import Snapshot
-
-Row = Mapping[str, Any]
 
 _TOTAL = sql.SQL(
     "SELECT coalesce(sum(transfer_count), 0)::bigint FROM core.transfer_daily_totals WHERE chain = ANY(%s)"
@@ -27,7 +24,7 @@ _TOTAL_OF_TOKEN = _TOTAL + sql.SQL(" AND token_address = %s")
 class Page:
     """Rows right after a position, and whether there are more after them."""
 
-    rows: Sequence[Row]
+    rows: Sequence[Stored]
     has_more: bool
     begins: Position | None  # None: at the first row of all
 
@@ -62,8 +59,7 @@ class Transfers:
     async def after(self, wanted: Wanted, size: int, at: Position | None) -> Page:
         """The rows right after a position; None: the first ones."""
         found = await self._database.rows(*pages.page(wanted, size + 1, at))
-        rows = [dict(zip(COLUMNS, row, strict=True)) for row in found[:size]]
-        return Page(rows, len(found) > size, at)
+        return Page([Stored._make(row) for row in found[:size]], len(found) > size, at)
 
     async def numbered(self, wanted: Wanted, size: int, number: int, client: str) -> Page:
         """A page by its number, from 1.
@@ -103,14 +99,13 @@ class Transfers:
         return Counted(min(found, self._limits.count), truncated=found > self._limits.count)
 
 
-def described(row: Row, chain: ServedChain, head: int | None) -> records.Transfer:
+def described(row: Stored, chain: ServedChain, head: int | None) -> records.Transfer:
     """A row as answers tell it."""
-    number: uuid.UUID = row["id"]
     return records.Transfer(
         **records.transfer_fields(row, head),
         chain_id=chain.chain_id,
         chain_name=chain.name,
-        log_index=None if row["log_index"] is None else str(row["log_index"]),
-        ordinal=row["ordinal"],
-        id=number.hex,
+        log_index=None if row.log_index is None else str(row.log_index),
+        ordinal=row.ordinal,
+        id=row.id.hex,
     )

@@ -1,6 +1,6 @@
 """The answer of /api/transfers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -73,7 +73,8 @@ class Asked:
         found = await self._find()
         counted = await self._count(found)
         config, snapshot, now, question = self._config, self._snapshot, self._now, self._question
-        lags = [freshness.of_chain(config, snapshot, chain, now) for chain in self._chains]
+        fresh_by_chain = freshness.of_chains(config, snapshot, now)
+        lags = [fresh_by_chain[chain.name] for chain in self._chains]
         known = [fresh.lag for fresh in lags]
         is_stale = found.is_stale or self._service.is_away or any(fresh.is_stale for fresh in lags)
         ingested = [fresh.ingested_at for fresh in lags if fresh.ingested_at is not None]
@@ -109,7 +110,7 @@ class Asked:
             ingest_lag_seconds=None
             if None in known
             else freshness.whole(max((lag for lag in known if lag is not None), default=None)),
-            warnings=self._warnings(found, counted),
+            warnings=self._warnings(found, counted, fresh_by_chain),
             coverage=[coverage.of_answer(snapshot, chain, self._spanned) for chain in self._chains],
             limits=limits(config),
             defaults=DEFAULTS,
@@ -117,7 +118,9 @@ class Asked:
                 chains=[chain.name for chain in config.chains] if kept else [],
                 timestamp=kept.made_at if kept else None,
             ),
-            chains=[freshness.described(config, snapshot, chain, now) for chain in config.chains],
+            chains=[
+                freshness.described(snapshot, chain, fresh_by_chain[chain.name]) for chain in config.chains
+            ],
             available_chains=available(config),
             request=question.model_dump(mode="json", by_alias=True, exclude_none=True),
         )
@@ -188,7 +191,7 @@ class Asked:
         by_name = {chain.name: (chain, self._snapshot.of(chain).head) for chain in self._chains}
         end = None if page.ends is None else cursor(page.ends, self._fingerprint)
         return _Found(
-            [described(row, *by_name[row["chain"]]) for row in page.rows],
+            [described(row, *by_name[row.chain]) for row in page.rows],
             page.has_more,
             source,
             next_cursor=end if page.has_more else None,
@@ -226,7 +229,9 @@ class Asked:
             source=STORE,
         )
 
-    def _warnings(self, found: _Found, counted: Counted | None) -> list[Warned]:
+    def _warnings(
+        self, found: _Found, counted: Counted | None, fresh: Mapping[str, freshness.Freshness]
+    ) -> list[Warned]:
         warned = [*found.warnings]
         if counted is None and self._question.include_totals and found.source != UPSTREAM:
             message = "the transfers of this filter could not be counted in time"
@@ -237,7 +242,7 @@ class Asked:
         if self._service.is_away:
             message = f"how far the store is was last seen at {self._snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
             warned.append(Warned(scope="all", code="STORE_SNAPSHOT_FAILED", message=message, retryable=True))
-        return warned + freshness.warnings(self._config, self._snapshot, self._chains, self._now)
+        return warned + freshness.warnings(self._snapshot, self._chains, fresh)
 
     def _chain_name(self) -> ChainName:
         if self._question.chain_id.strip().lower() in ("", "0", "all"):

@@ -157,7 +157,7 @@ class Questions:
         )
         snapshot = self._service.snapshot
         found = await self._service.transfers.numbered(wanted, size, page, client)
-        rows = [records.log(row, None) for row in found.rows if row["log_index"] is not None]
+        rows = [records.log(row, None) for row in found.rows if row.log_index is not None]
         return listed(rows, NO_LOGS, headers.of_transfers(snapshot, chain, wanted))
 
 
