@@ -58,6 +58,8 @@ class Transfers:
 
     async def after(self, wanted: Wanted, size: int, at: Position | None) -> Page:
         """The rows right after a position; None: the first ones."""
+        if not wanted.chains:  # sources.yaml names none
+            return Page((), has_more=False, begins=at)
         found = await self._database.rows(*pages.page(wanted, size + 1, at))
         return Page([Stored._make(row) for row in found[:size]], len(found) > size, at)
 
@@ -80,11 +82,15 @@ class Transfers:
         return page
 
     async def _jump(self, wanted: Wanted, rows: int) -> Position | None:
+        if not wanted.chains:
+            return None
         found = await self._database.rows(*pages.position_before(wanted, rows))
         return found[0] if found else None
 
     async def count(self, wanted: Wanted, snapshot: Snapshot) -> Counted:
         """How many rows a filter finds; remembered until something changes."""
+        if not wanted.chains:
+            return Counted(0, truncated=False)
         key = snapshot.version, replace(wanted, newest_first=True)
         known = self._counts.get(key)
         return known or self._counts.put(key, await self._count(wanted))

@@ -191,3 +191,14 @@ def test_a_query_that_takes_too_long_is_broken_off(database_url):
     assert (late.status_code, late.json()["error"]) == (503, "QUERY_TIMEOUT")
     assert told["message"].startswith("Query Timeout occured")
     assert told["result"] is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/api/transfers", "/api/transfers?page=7", "/api/transfers/export", "/api/totals", "/api/coverage", "/api/gaps",
+     "/api/dead-letters", "/api/health", "/api/cache-health"],
+)  # fmt: skip
+def test_who_ingests_no_chain_has_an_api_all_the_same(database_url, path):
+    """Its lists are empty, and no server error."""
+    with served(config(database_url, chains=())) as client:
+        assert client.get(path).status_code == 200

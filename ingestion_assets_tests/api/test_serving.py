@@ -1,0 +1,89 @@
+"""`ingestion api` as processes: what several that share a port do when one of them dies, or the one above them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from ingestion_assets_tests.upstream import free_port
+
+PATIENCE = 60.0  # seconds; it is over long before, unless something is broken
+
+
+def until(true: Callable[[], bool], process: psutil.Process) -> None:
+    """Wait for it."""
+    ends = time.monotonic() + PATIENCE
+    while not true():
+        assert process.is_running()
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    """Whether somebody answers there."""
+    try:
+        return httpx.get(f"{url}/api/health", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def servers(parent: psutil.Process) -> list[psutil.Process]:
+    """Its processes that serve, and not those that Python or an embedded Postgres has besides."""
+    found: list[psutil.Process] = []
+    for one in parent.children():
+        with suppress(psutil.NoSuchProcess):  # or a zombie, which has no command any more
+            if "spawn_main" in " ".join(one.cmdline()):
+                found.append(one)
+    return found
+
+
+@pytest.fixture
+def api(tmp_path, database_url):
+    """Two processes, and the one above them."""
+    (tmp_path / "sources.yaml").write_text(yaml.safe_dump({"chains": {}}))
+    port = free_port()
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "INGESTION_DATABASE_URL": database_url}
+    command = [sys.executable, "-m", "ingestion_assets", "api", "--processes", "2", "--port", str(port)]
+    running = subprocess.Popen(command, env=environment)
+    process, url = psutil.Process(running.pid), f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: answers(url), process)
+        yield running, process, url
+    finally:
+        for one in [process, *process.children(recursive=True)] if process.is_running() else []:
+            one.kill()
+        running.wait()
+
+
+def test_processes_that_share_a_port(api):
+    """One that is killed is started again, and the port goes with the one above, however it ends."""
+    running, process, url = api
+    until(lambda: len(servers(process)) == 2, process)
+    before = servers(process)
+    before[0].kill()
+    until(lambda: len(servers(process)) == 2 and before[0] not in servers(process), process)
+    until(lambda: answers(url), process)
+    left = servers(process)
+    os.kill(process.pid, signal.SIGKILL)
+    running.wait()
+    _, alive = psutil.wait_procs(left, PATIENCE)
+    assert not alive
+    assert not answers(url)
+
+
+def test_the_end(api):
+    """SIGTERM ends all of them."""
+    running, process, _ = api
+    left = servers(process)
+    running.terminate()
+    assert running.wait(PATIENCE) == 0
+    _, alive = psutil.wait_procs(left, PATIENCE)
+    assert not alive
