@@ -75,7 +75,8 @@ def api(
         float, typer.Option(min=0, help="Of one client, on average; 0: no limit.")
     ] = 50.0,
     burst: Annotated[int, typer.Option(min=1, help="Requests of one client at once.")] = 200,
-    connections: Annotated[int, typer.Option(min=1, help="To Postgres, for questions.")] = 8,
+    connections: Annotated[int, typer.Option(min=1, help="To Postgres, for questions.")] = 4,
+    count: Annotated[int, typer.Option(min=1, help="Rows that a filter is counted to.")] = 1_000,
     query_seconds: Annotated[float, typer.Option(min=0.1, help="That one query may take.")] = 10.0,
     processes: Annotated[
         int, typer.Option(min=1, help="That share the port; each with limits of its own.")
@@ -90,6 +91,7 @@ def api(
             requests_per_second=requests_per_second,
             burst=burst,
             connections=connections,
+            count=count,
             query_seconds=query_seconds,
         )
         serve(Settings.from_environment(), host=host, port=port, limits=limits, processes=processes)

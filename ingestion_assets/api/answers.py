@@ -1,7 +1,7 @@
 """What the API answers: the shapes of its JSON. They are encoded as they stand, and documented in /openapi.json by the same classes."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -148,3 +148,25 @@ class Transfers(Answer):
     chains: Sequence[ChainFreshness]
     available_chains: Sequence[ChainName]
     request: dict[str, Any]
+
+
+class TotalLine(Answer):
+    """Transfers of a day, a token or a chain. A volume is a sum of smallest units of one token, so chains have none."""
+
+    chain_id: int
+    chain_name: str
+    day: date | None
+    token: str | None
+    transfers: int
+    volume: str | None
+    unique_addresses: int | None  # of one token on one day; they cannot be added up
+
+
+class DailyTotals(Answer):
+    """Sums over whole days, the newest or the largest first."""
+
+    data: Sequence[TotalLine]
+    transfers: int  # of all that was asked for, shown or not
+    exact: bool  # no day has changed since it was counted
+    truncated: bool
+    timestamp: datetime

@@ -30,7 +30,7 @@ CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
 SMALLEST_PACKED = 1_000  # bytes
 
 ANSWERS = (
-    answers.Transfers, lists.Coverage, lists.Gaps, lists.DeadLetters, lists.DailyTotals, health.Health,
+    answers.Transfers, lists.Coverage, lists.Gaps, lists.DeadLetters, answers.DailyTotals, health.Health,
     health.CacheHealth,
 )  # fmt: skip
 
@@ -139,7 +139,7 @@ async def _all(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator
 
 
 def _lists(app: FastAPI, service: Service) -> None:
-    @app.get("/api/totals", tags=["transfers"], responses=documented(lists.DailyTotals))
+    @app.get("/api/totals", tags=["transfers"], responses=documented(answers.DailyTotals))
     async def read_totals(request: Request, question: Annotated[TotalsQuestion, Query()]) -> Response:
         """Transfers by day, token or chain, over whole days."""
         answer = await lists.totals(service, question)

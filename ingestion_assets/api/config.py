@@ -62,8 +62,8 @@ class Limits:
     burst: int = 200  # requests of one client at once
     page_size: int = 100  # most rows of a page of /api/transfers
     rows: int = 10_000  # most rows of a page of the facade
-    count: int = 10_000  # rows that a filter is counted to
-    connections: int = 8  # to Postgres, for questions
+    count: int = 1_000  # rows that a filter is counted to
+    connections: int = 4  # to Postgres, for questions
     query_seconds: float = 10.0  # of one query; then it is broken off
     wait_seconds: float = 5.0  # for a free connection
     exports: int = 2  # at the same time

@@ -16,14 +16,16 @@ Connection = psycopg.AsyncConnection[TupleRow]
 Query = sql.Composed | sql.SQL | bytes
 Values = Mapping[str, Any] | Sequence[Any]
 
-# jit costs more than it saves on questions of milliseconds. Plans are kept, as Postgres sees fit: over many months of many chains,
-# making one costs more than following it.
+# jit costs more than it saves on questions of milliseconds. Plans are made once and kept: over many months of many chains, making
+# one takes several times as long as following it.
 _SESSION = {
     "application_name": "ingestion_api",
     "default_transaction_read_only": "on",
     "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
     "timezone": "UTC",
 }
+_PLAN_ANEW = b"SET LOCAL plan_cache_mode = force_custom_plan"
 
 
 class Database:
@@ -90,8 +92,13 @@ class Database:
         await self._questions.close()
         await self._exports.close()
 
-    async def rows(self, query: Query, values: Values = ()) -> list[TupleRow]:
+    async def rows(self, query: Query, values: Values = (), *, plan_anew: bool = False) -> list[TupleRow]:
         """All rows of a query.
+
+        Args:
+            query: with placeholders.
+            values: for them.
+            plan_anew: by these values, where the best plan depends on them.
 
         Raises:
             CannotServe: Postgres is away, or all connections are taken, or the query took too long.
@@ -99,19 +106,23 @@ class Database:
         if self._is_away:
             raise _away()  # whoever looks for it will find it; nobody else need wait
         try:
-            return await self._rows(query, values)
+            return await self._rows(query, values, plan_anew=plan_anew)
         except CannotServe as error:
             if not isinstance(error.__cause__, psycopg.Error) or error.code != "STORE_UNAVAILABLE":
                 raise
-            await (
-                self._questions.check()
-            )  # the server was restarted: what is left of the old connections goes
-            return await self._rows(query, values)
+            # the server was restarted: what is left of the old connections goes
+            await self._questions.check()
+            return await self._rows(query, values, plan_anew=plan_anew)
 
-    async def _rows(self, query: Query, values: Values) -> list[TupleRow]:
+    async def _rows(self, query: Query, values: Values, *, plan_anew: bool = False) -> list[TupleRow]:
         async with self._connection(self._questions, self._limits.wait_seconds) as connection:
-            cursor = await connection.execute(query, values)
-            return await cursor.fetchall()
+            if not plan_anew:
+                cursor = await connection.execute(query, values)
+                return await cursor.fetchall()
+            async with connection.transaction():
+                await connection.execute(_PLAN_ANEW)
+                cursor = await connection.execute(query, values)
+                return await cursor.fetchall()
 
     async def row(self, query: Query, values: Values = ()) -> TupleRow:
         """The only row of a query that always has one."""

@@ -1,13 +1,14 @@
 """The answers of /api/coverage, /api/gaps, /api/dead-letters and /api/totals."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from itertools import islice
 
+from msgspec.structs import replace
 from psycopg import sql
 
 from ingestion_assets.api import coverage
-from ingestion_assets.api.answers import Answer
+from ingestion_assets.api.answers import Answer, DailyTotals, TotalLine
 from ingestion_assets.api.chains import chosen
 from ingestion_assets.api.config import ServedChain
 from ingestion_assets.api.errors import BadQuestion, Wrong
@@ -18,6 +19,7 @@ from ingestion_assets.api.snapshot import Snapshot
 from ingestion_assets.engine.coverage import Range, difference
 from ingestion_assets.sources.transfers.tables import daily_totals
 
+MOST_KEPT = 1_000  # lines of an answer that is remembered
 MOST_RAW = 2_000  # characters of a dead letter that are shown
 
 
@@ -79,28 +81,6 @@ class DeadLetters(Answer):
 
     data: Sequence[DeadLetterLine]
     total: int
-    truncated: bool
-    timestamp: datetime
-
-
-class TotalLine(Answer):
-    """Transfers of a day, a token or a chain. A volume is a sum of smallest units of one token, so chains have none."""
-
-    chain_id: int
-    chain_name: str
-    day: date | None
-    token: str | None
-    transfers: int
-    volume: str | None
-    unique_addresses: int | None  # of one token on one day; they cannot be added up
-
-
-class DailyTotals(Answer):
-    """Sums over whole days, the newest or the largest first."""
-
-    data: Sequence[TotalLine]
-    transfers: int  # of all that was asked for, shown or not
-    exact: bool  # no day has changed since it was counted
     truncated: bool
     timestamp: datetime
 
@@ -250,7 +230,16 @@ _TABLE = sql.Identifier(str(daily_totals.schema), daily_totals.name)
 
 
 async def totals(service: Service, question: TotalsQuestion) -> DailyTotals:
-    """Sums over days. Of a token, its volume too, and day by day how many addresses took part."""
+    """Sums over days. Of a token, its volume too, and day by day how many addresses took part. Remembered until something changes."""
+    key = service.snapshot.version, question
+    known = service.sums.get(key)
+    if known is not None:
+        return replace(known, timestamp=service.snapshot.taken_at)
+    found = await _totals(service, question)
+    return service.sums.put(key, found) if len(found.data) <= MOST_KEPT else found
+
+
+async def _totals(service: Service, question: TotalsQuestion) -> DailyTotals:
     if question.from_ is not None and question.to is not None and question.from_ > question.to:
         raise BadQuestion(
             Wrong("from", question.from_.isoformat(), f"not after to, {question.to.isoformat()}")

@@ -49,6 +49,11 @@ class Wanted:
         """Whether it is all of some chains, or of a token on them: what daily totals add up to."""
         return not any(getattr(self, name) is not None for name in _GIVEN if name != "token")
 
+    @property
+    def is_skewed(self) -> bool:
+        """Whether it wants an account and a token: which of both leads to fewer rows depends on which they are."""
+        return self.token is not None and (self.address or self.sender or self.receiver) is not None
+
     def fingerprint(self) -> tuple[object, ...]:
         """What tells it from others."""
         return (self.chains, self.newest_first, self.is_either, *(getattr(self, name) for name in _GIVEN))

@@ -7,9 +7,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from ingestion_assets.api import snapshot as snapshots
+from ingestion_assets.api.answers import DailyTotals
 from ingestion_assets.api.config import ApiConfig, Explorer
 from ingestion_assets.api.database import Database
 from ingestion_assets.api.errors import CannotServe
+from ingestion_assets.api.memory import Recent
+from ingestion_assets.api.parameters import TotalsQuestion
 from ingestion_assets.api.snapshot import Snapshot
 from ingestion_assets.api.store import Transfers
 from ingestion_assets.api.upstream import Upstreams
@@ -34,6 +37,7 @@ class Service:
         self.transfers = Transfers(self.database, config.limits)
         self.upstreams = Upstreams(explorers, config.limits.upstream_seconds)
         self.warm = Warm(config, self.transfers)
+        self.sums: Recent[tuple[str, TotalsQuestion], DailyTotals] = Recent(64)
         self.started_at = datetime.now(UTC)
         self.failure: str | None = None  # of the last look
         self._snapshot: Snapshot | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from psycopg import sql
 
@@ -60,7 +61,7 @@ class Transfers:
         """The rows right after a position; None: the first ones."""
         if not wanted.chains:  # sources.yaml names none
             return Page((), has_more=False, begins=at)
-        found = await self._database.rows(*pages.page(wanted, size + 1, at))
+        found = await self._rows(wanted, pages.page(wanted, size + 1, at))
         return Page([Stored._make(row) for row in found[:size]], len(found) > size, at)
 
     async def numbered(self, wanted: Wanted, size: int, number: int, client: str) -> Page:
@@ -84,8 +85,11 @@ class Transfers:
     async def _jump(self, wanted: Wanted, rows: int) -> Position | None:
         if not wanted.chains:
             return None
-        found = await self._database.rows(*pages.position_before(wanted, rows))
+        found = await self._rows(wanted, pages.position_before(wanted, rows))
         return found[0] if found else None
+
+    async def _rows(self, wanted: Wanted, query: tuple[bytes, dict[str, Any]]) -> list[tuple[Any, ...]]:
+        return await self._database.rows(*query, plan_anew=wanted.is_skewed)
 
     async def count(self, wanted: Wanted, snapshot: Snapshot) -> Counted:
         """How many rows a filter finds; remembered until something changes."""
@@ -101,7 +105,7 @@ class Transfers:
             query = (_TOTAL, (chains,)) if wanted.token is None else (_TOTAL_OF_TOKEN, (chains, wanted.token))
             [total] = await self._database.row(*query)
             return Counted(total, truncated=False)
-        [found] = await self._database.row(*pages.count(wanted, self._limits.count))
+        [[found]] = await self._rows(wanted, pages.count(wanted, self._limits.count))
         return Counted(min(found, self._limits.count), truncated=found > self._limits.count)
 
 
