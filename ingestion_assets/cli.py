@@ -118,13 +118,14 @@ def providers(
     as_json: Json = False,
 ) -> None:
     """Who is asked, in order of preference: breakers, budgets of the day, what they refuse, and who was caught lying."""
-    from ingestion_assets import report
+    from ingestion_assets import gomafia_report, report
 
     with explained(), opened_store() as (settings, store):
         known_chain(settings, chain)
         if reset:
             report.reset_providers(settings, store, chain)
         found = [line for line in report.providers(settings, store) if chain in (None, line.chain)]
+        found += [] if chain else gomafia_report.providers(settings, store, reset=reset)
         if as_json:
             print_rows([dataclasses.asdict(line) for line in found], as_json=True)
             return

@@ -1,14 +1,16 @@
 """What the CLI tells about the rating: how far each phase is, and what of it is missing. From the marks alone; the site is not asked."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
+from ingestion_assets.engine.budget import SharedBudget
 from ingestion_assets.engine.coverage import difference, size
 from ingestion_assets.engine.store import Store
-from ingestion_assets.report import Gap
+from ingestion_assets.report import Gap, ProviderLine
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.gomafia.phases import PHASES, Phase
-from ingestion_assets.sources.gomafia.site import Site
+from ingestion_assets.sources.gomafia.site import SCOPE, Site
 from ingestion_assets.sources.gomafia.streams import PROOF
 from ingestion_assets.sources.gomafia.work import keys_of, streams_of
 
@@ -58,6 +60,38 @@ def _status(site: Site, phase: Phase) -> PhaseStatus:
         dead_letters=sum(n for key in wanted for n in site.store.count_open_letters(key).values()),
         read_at=read_at,
     )
+
+
+def providers(settings: Settings, store: Store, *, reset: bool = False) -> list[ProviderLine]:
+    """The ways of asking the site, the preferred one first; asks nobody.
+
+    Args:
+        settings: which say whether there is a rating.
+        store: where the breakers are.
+        reset: close them first, and forget what is not supported.
+    """
+    config = settings.sources().gomafia
+    if config is None:
+        return []
+    with closing(Site(config, store)) as site:
+        if reset:
+            site.providers.reset()
+        budget = site.budget if isinstance(site.budget, SharedBudget) else None
+        return [
+            ProviderLine(
+                SCOPE,
+                state.provider,
+                state.state,
+                state.until,
+                0 if budget is None else budget.used_today(),
+                None if budget is None else budget.per_day,
+                state.lies,
+                ", ".join(sorted(state.unsupported)),
+                state.reason,
+                state.last_lie,
+            )
+            for state in site.providers.states()
+        ]
 
 
 def phase_gaps(settings: Settings, store: Store) -> list[Gap]:

@@ -77,13 +77,3 @@ def test_processes_that_share_a_port(api):
     _, alive = psutil.wait_procs(left, PATIENCE)
     assert not alive
     assert not answers(url)
-
-
-def test_the_end(api):
-    """SIGTERM ends all of them."""
-    running, process, _ = api
-    left = servers(process)
-    running.terminate()
-    assert running.wait(PATIENCE) == 0
-    _, alive = psutil.wait_procs(left, PATIENCE)
-    assert not alive

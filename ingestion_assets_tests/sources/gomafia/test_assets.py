@@ -183,3 +183,20 @@ def test_the_command_tells_how_far_it_is(world):
     assert {line["asset"]: line["done"] for line in said("status")}["gomafia/clubs"] == 4
     refused = CliRunner().invoke(app, ["backfill", "gomafia/*"])
     assert "follow one another" in refused.stderr
+
+
+@pytest.mark.usefixtures("settings", "world")
+def test_the_command_tells_how_both_ways_are_and_closes_their_breakers(connection):
+    """Beside the providers of chains; not when one chain is asked for."""
+    connection.execute(
+        "INSERT INTO ops.providers (scope, provider, state, failures, until, reason)"
+        " VALUES ('gomafia', 'pages', 'open', 5, now() + interval '1 hour', 'Transient: HTTP 502')"
+    )
+
+    def states(*more):
+        said = CliRunner().invoke(app, ["providers", "--json", *more])
+        return [(line["chain"], line["provider"], line["state"]) for line in json.loads(said.stdout)]
+
+    assert states() == [("gomafia", "api", "closed"), ("gomafia", "pages", "open")]
+    assert "pages: last failure: Transient: HTTP 502" in CliRunner().invoke(app, ["providers"]).stdout
+    assert states("--reset") == [("gomafia", "api", "closed"), ("gomafia", "pages", "closed")]
