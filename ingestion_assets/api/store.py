@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from psycopg import sql
@@ -19,6 +20,10 @@ _TOTAL = sql.SQL(
     "SELECT coalesce(sum(transfer_count), 0)::bigint FROM core.transfer_daily_totals WHERE chain = ANY(%s)"
 )
 _TOTAL_OF_TOKEN = _TOTAL + sql.SQL(" AND token_address = %s")
+
+# Postgres opens every month that a page might reach into, whether it does or not: most of the cost of a page that does not. So it is
+# first asked for the rows of two months at most, which nearly always are enough.
+NEAR = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,10 @@ class Transfers:
         """The rows right after a position; None: the first ones."""
         if not wanted.chains:  # sources.yaml names none
             return Page((), has_more=False, begins=at)
-        found = await self._rows(wanted, pages.page(wanted, size + 1, at))
+        near = None if at is None else _near(wanted, at)
+        found = [] if near is None else await self._rows(near, pages.page(near, size + 1, at))
+        if len(found) <= size:
+            found = await self._rows(wanted, pages.page(wanted, size + 1, at))
         return Page([Stored._make(row) for row in found[:size]], len(found) > size, at)
 
     async def numbered(self, wanted: Wanted, size: int, number: int, client: str) -> Page:
@@ -107,6 +115,19 @@ class Transfers:
             return Counted(total, truncated=False)
         [[found]] = await self._rows(wanted, pages.count(wanted, self._limits.count))
         return Counted(min(found, self._limits.count), truncated=found > self._limits.count)
+
+
+def _near(wanted: Wanted, at: Position) -> Wanted | None:
+    """The same, but no further from a position than most pages reach; None: of what is wanted there may be a row a year."""
+    if (wanted.address or wanted.hash or wanted.sender or wanted.receiver) is not None:
+        return None
+    time = at[0]
+    try:
+        if wanted.newest_first:
+            return replace(wanted, since=max(wanted.since or time - NEAR, time - NEAR))
+        return replace(wanted, until=min(wanted.until or time + NEAR, time + NEAR))
+    except OverflowError:  # the first or the last month that there is
+        return None
 
 
 def described(row: Stored, chain: ServedChain, head: int | None) -> records.Transfer:

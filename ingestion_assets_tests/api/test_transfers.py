@@ -1,12 +1,13 @@
 """/api/transfers: one order over all chains, pages that lose nothing, and what an answer says of itself."""
 
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestion_assets.api import store
 from ingestion_assets_tests.api.world import (
     ACCOUNTS,
     ALPHA,
@@ -76,6 +77,17 @@ def test_walking_all_pages_gives_what_the_filter_wants_in_the_total_order(api, r
         wanted.reverse()
     assert ids(walk(api, **question)) == ids(wanted)
     assert api.get("/api/transfers", params=question).json()["meta"]["total"] == len(wanted)
+
+
+@pytest.mark.parametrize("sort", ["asc", "desc"])
+@pytest.mark.parametrize("hours", [0.1, 0.9])
+def test_a_page_reaches_as_far_as_it_has_to(api, rows, monkeypatch, sort, hours):
+    """However far from its beginning its rows lie: less than a page of them lies near, or more, or none at all."""
+    monkeypatch.setattr(store, "NEAR", timedelta(hours=hours))
+    wanted = ids(stored(rows))
+    for size in (5, 25):
+        found = ids(walk(api, sort=sort, pageSize=size, includeTotals="false"))
+        assert found == (wanted if sort == "asc" else wanted[::-1])
 
 
 @pytest.mark.parametrize("sort", ["asc", "desc"])
