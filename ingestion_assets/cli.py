@@ -197,7 +197,7 @@ def prove(
 @app.command()
 def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = False) -> None:
     """How far every stream is, from the marks alone."""
-    from ingestion_assets import feed_report, gomafia_report, report, statement_report
+    from ingestion_assets import feed_report, gomafia_report, report, statement_report, store_report
 
     with explained(), opened_store() as (settings, store):
         known_chain(settings, chain)
@@ -205,6 +205,7 @@ def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = F
         found = [
             line for line in report.status(settings, store) if feed is None and chain in (None, line.chain)
         ]
+        stored = store_report.transfers(settings, store, chain) if feed is None else []
         feeds = [
             one for one in feed_report.feeds(settings, store) if chain is None and feed in (None, one.feed)
         ]
@@ -212,19 +213,17 @@ def status(chain: ChainOption = None, feed: FeedOption = None, as_json: Json = F
         accounts = statement_report.statements(store) if is_all else []
         derived = statement_report.derived(store) if is_all else []
         phases = gomafia_report.phases(settings, store) if is_all else []
+        others = [
+            list(map(dataclasses.asdict, lines)) for lines in (stored, feeds, accounts, derived, phases)
+        ]
         if as_json:
-            told = (*map(dataclasses.asdict, found), *map(dataclasses.asdict, feeds))
-            of_files = (*map(dataclasses.asdict, accounts), *map(dataclasses.asdict, derived))
-            print_rows([*told, *of_files, *map(dataclasses.asdict, phases)], as_json=True)
+            print_rows([*map(dataclasses.asdict, found), *itertools.chain(*others)], as_json=True)
             return
         for name, lines in itertools.groupby(found, key=lambda line: line.chain):
             print_status(name, list(lines))
-        for others in (feeds, accounts, derived):
-            if others:
-                rows = map(dataclasses.asdict, others)
-                print_table([{name: value for name, value in row.items() if name != "asset"} for row in rows])
-        if phases:
-            print_table(list(map(dataclasses.asdict, phases)))
+        for rows in filter(None, others):
+            is_told = len({row["asset"] for row in rows}) > 1
+            print_table([{name: row[name] for name in row if is_told or name != "asset"} for row in rows])
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from ingestion_assets import migrations
@@ -165,4 +166,7 @@ def serve(settings: Settings, *, host: str, port: int, limits: Limits, processes
         uvicorn.run(app, **options)
     else:
         config = uvicorn.Config(app, workers=processes, **options)
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        above = Multiprocess(config, sockets=[config.bind_socket()])
+        above.run()
+        if any(one.exitcode == STARTUP_FAILURE for one in above.processes):  # which ends all of them
+            raise SystemExit(STARTUP_FAILURE)

@@ -133,6 +133,15 @@ def test_status_fits_a_terminal_and_tells_how_far_each_stream_is(cli, monkeypatc
     ]
     assert (told["covered_to"], told["final"], told["lag_blocks"], told["holes"]) == (323, 323, 0, 0)
     assert told["records"] >= truth(KINDS[0], "one")["one|2024-01-10"]
+    (store,) = [
+        one
+        for one in answer(cli("status", "--chain", "one", "--json"))
+        if one["asset"] == "transfers/transfers"
+    ]
+    assert (store["transfers"], store["unmerged"] > 0) == (
+        0,
+        True,
+    )  # nobody has brought them into the store yet
 
 
 def test_gaps_are_ranges_below_their_stream(cli, monkeypatch):
