@@ -76,13 +76,15 @@ def topic_of(line: Stored) -> str | None:
 
 
 def period_of(line: Stored) -> tuple[date, date] | None:
-    """The first and the last day of its statement, if this is the line that tells them."""
-    if line.section == "FlexStatement":
-        said = [line.text(name).replace("-", "") for name in ("fromDate", "toDate")]
-        if all(len(one) == 8 and one.isdigit() for one in said):  # noqa: PLR2004 - yyyymmdd
+    """The first and the last day of its statement, if this is the line that tells them and they can be read."""
+    try:
+        if line.section == "FlexStatement":
+            said = [line.text(name).replace("-", "") for name in ("fromDate", "toDate")]
             return date.fromisoformat(said[0]), date.fromisoformat(said[1])
-    elif line.section == "Statement" and line.text("Field Name") in PERIOD:
-        return first_day(line.text("Field Value")), last_day(line.text("Field Value"))
+        if line.section == "Statement" and line.text("Field Name") in PERIOD:
+            return first_day(line.text("Field Value")), last_day(line.text("Field Value"))
+    except ValueError:
+        pass  # a form of date that nobody knows: the file covers nothing
     return None
 
 
