@@ -120,7 +120,7 @@ def test_a_query_tells_its_period_and_its_sections_and_the_statement_the_rest(in
     assert connection.execute(snapshot).fetchone() == (-242,)
 
 
-def test_any_order_of_all_formats_leaves_the_same_tables(inbox, database_url, connection):
+def test_any_order_of_all_formats_leaves_the_same_tables(inbox, connection):
     """In the last one the statement gives way to both queries, and the history to all."""
     orders = random.Random(7).sample(list(itertools.permutations(FILES)), 4)
     found = []
