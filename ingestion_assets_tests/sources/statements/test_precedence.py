@@ -7,6 +7,8 @@ from decimal import Decimal
 import pytest
 
 from ingestion_assets.engine.store import Store, connection_pool
+from ingestion_assets.sources.statements import topics
+from ingestion_assets.sources.statements.movements import ibkr_activity, ibkr_flex, ibkr_transactions
 from ingestion_assets.sources.statements.precedence import superseded
 from ingestion_assets.sources.statements.proof import proofs
 from ingestion_assets_tests.engine.things import Countdown, Death, SteppingPool, die
@@ -220,3 +222,10 @@ def test_nothing_is_noted_of_an_account_in_one_format(inbox, connection):
     inbox.derived()
     assert connection.execute("SELECT count(*) FROM ops.statement_covers").fetchone() == (0,)
     assert cash(connection) == -242 - 201
+
+
+def test_whatever_becomes_a_movement_has_a_topic():
+    """But for the two types of cash transactions that no other format tells."""
+    assert set(topics.OF_SECTION) == set(ibkr_activity.SECTIONS)
+    assert set(topics.OF_TRANSACTION) == {*ibkr_transactions.POSITIONS, *ibkr_transactions.CASH}
+    assert set(ibkr_flex.CASH) - set(topics.OF_TYPE) == {"Price Adjustments", "Other Income"}
