@@ -2,12 +2,17 @@
 
 import itertools
 import random
+from datetime import date
 from decimal import Decimal
 
 import pytest
 
+from ingestion_assets.engine.errors import Transient
 from ingestion_assets.engine.store import Store, connection_pool
+from ingestion_assets.engine.stream import Done
 from ingestion_assets.sources.statements import topics
+from ingestion_assets.sources.statements.derived_assets import missing
+from ingestion_assets.sources.statements.movement_stream import AccountMovements, seconds_of
 from ingestion_assets.sources.statements.movements import ibkr_activity, ibkr_flex, ibkr_transactions
 from ingestion_assets.sources.statements.precedence import superseded
 from ingestion_assets.sources.statements.proof import proofs
@@ -76,6 +81,8 @@ FILES = {
     "activity.csv": ACTIVITY, "history.csv": HISTORY, "trades.xml": flex(TRADES), "cash.xml": flex(CASH, REFUND),
     "longer.xml": flex(EARLY, TRADES, first="20250301"),
 }  # fmt: skip
+
+WIDE = flex(TRADES, first="20250301")
 
 
 def read(inbox: Dropped, *names: str, chunk: int = 1000) -> None:
@@ -167,9 +174,25 @@ def test_only_days_on_which_it_matters_are_derived_again(inbox, connection):
 
 def test_a_file_without_new_lines_can_cover_more(inbox, connection):
     """Its statement of a longer period is all that is new; the trade in it is known."""
-    FILES["wide.xml"] = flex(TRADES, first="20250301")
-    read(inbox, "activity.csv", "trades.xml", "wide.xml")
+    read(inbox, "activity.csv", "trades.xml")
+    inbox.put("a/wide.xml", WIDE)
+    inbox.imported()
+    inbox.derived()
     assert [day for day, kind, *_ in told(connection) if kind == "trade"] == ["2025-03-20"]
+
+
+def test_what_was_read_by_an_older_precedence_is_not_committed(inbox):
+    """Although not one line of its days has changed."""
+    read(inbox, "activity.csv", "trades.xml")
+    days = (seconds_of(date(2025, 3, 1), date(2025, 3, 10)),)
+    stream = AccountMovements("a", inbox.store, days)
+    (batch,) = stream.read({stream.keys[0]: Done()})
+    writer = inbox.store.open(stream)
+    inbox.put("a/wide.xml", WIDE)
+    inbox.imported()
+    assert missing(inbox.store, stream)
+    with pytest.raises(Transient, match="not true any more"):
+        writer.commit(batch)
 
 
 def test_killed_anywhere_the_tables_are_those_of_one_run(inbox, database_url, connection):
