@@ -9,6 +9,7 @@ from ingestion_assets.report import Gap
 from ingestion_assets.sources.statements.derived_assets import lines_behind, missing
 from ingestion_assets.sources.statements.movement_stream import STREAM as MOVEMENTS
 from ingestion_assets.sources.statements.movement_stream import AccountMovements, time_of
+from ingestion_assets.sources.statements.precedence import superseded
 from ingestion_assets.sources.statements.proof import Proof, proofs
 from ingestion_assets.sources.statements.registry import STREAM, Registry
 from ingestion_assets.sources.statements.snapshot_stream import AccountSnapshots, day_of
@@ -36,6 +37,7 @@ class DerivedStatus:
     account: str
     movements: int  # that are stored
     lines_behind: int  # that have no movements yet, or not any more
+    superseded: int  # lines that a richer file of the account tells too, and that are not booked
     snapshots_to: date | None  # the last day that has any
     dead_letters: int
 
@@ -91,7 +93,13 @@ def derived(store: Store) -> list[DerivedStatus]:
         stream = AccountMovements(account, store)
         found.append(
             DerivedStatus(
-                MOVEMENTS, account, count, lines_behind(stream), last, letters.get(stream.keys[0], 0)
+                asset=MOVEMENTS,
+                account=account,
+                movements=count,
+                lines_behind=lines_behind(stream),
+                superseded=sum(superseded(store, account).values()),
+                snapshots_to=last,
+                dead_letters=letters.get(stream.keys[0], 0),
             )
         )
     return found

@@ -23,6 +23,7 @@ from ingestion_assets.sources.statements.movement_stream import (
     seconds_of,
     time_of,
 )
+from ingestion_assets.sources.statements.precedence import superseded
 from ingestion_assets.sources.statements.proof import proofs
 from ingestion_assets.sources.statements.registry import STREAM as LINES_STREAM
 from ingestion_assets.sources.statements.registry import Registry
@@ -97,12 +98,26 @@ def _movements(weeks: dg.MultiPartitionsDefinition) -> dg.AssetsDefinition:
         for stream in streams:
             context.log.info("%s: %d lines to derive again", stream.account, lines_behind(stream))
 
-        def said() -> dict[str, Any]:
+        def progress() -> dict[str, Any]:
             return {"accounts": dg.MetadataValue.json([_progress(stream) for stream in streams])}
 
-        return Ingestion(streams, metadata=said, progress=said)
+        def said() -> dict[str, Any]:
+            given_way = [one for stream in streams for one in _given_way(store, stream.account)]
+            return progress() | ({"superseded": dg.MetadataValue.json(given_way)} if given_way else {})
+
+        return Ingestion(streams, metadata=said, progress=progress)
 
     return statement_movements
+
+
+def _given_way(store: Store, account: str) -> list[dict[str, Any]]:
+    """How many lines of an account are told by a richer file, for people to read."""
+    found = superseded(store, account)
+    paths = {file.hash: file.path for file in Registry(store).files(account)} if found else {}
+    return [
+        {"account": account, "dialect": dialect, "lines": count, "by": paths.get(file, file)}
+        for (dialect, file), count in sorted(found.items())
+    ]
 
 
 def _snapshots(

@@ -57,6 +57,19 @@ followers = sa.Table(
     comment="How far each derived stream has taken back what it had covered.",
 )  # fmt: skip
 
+covers = sa.Table(
+    "statement_covers",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("file", sa.Text, primary_key=True, comment="SHA-256 of its content"),
+    sa.Column("topic", sa.Text, primary_key=True, comment="trades, dividends, …"),
+    sa.Column("first", sa.Date, primary_key=True, comment="of the statement's period"),
+    sa.Column("last", sa.Date, primary_key=True),
+    sa.Column("dialect", sa.Text, nullable=False, comment="of the file; poorer ones give way to it"),
+    schema="ops",
+    comment="What the richer files of an account tell, and of which days, as movements are derived by it.",
+)
+
 movements = sa.Table(
     "movements",
     metadata,

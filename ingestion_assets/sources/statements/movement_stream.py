@@ -2,6 +2,7 @@
 
 The positions of this stream are the seconds of the lines' times. Lines that stand close together may belong together, two
 legs of a trade or of a split: a group of them is never cut, neither by a chunk nor by what has to be derived again.
+Lines of which a richer file of the account tells the same become nothing: see `precedence`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from ingestion_assets.engine import marks, rows
 from ingestion_assets.engine.coverage import Range, Ranges, difference, intersection, union
 from ingestion_assets.engine.store import Connection, Store
 from ingestion_assets.engine.stream import Batch, Covered, Done, Evidence, Rejected, Rows
+from ingestion_assets.sources.statements import precedence
 from ingestion_assets.sources.statements.changes import Followed
 from ingestion_assets.sources.statements.derived_tables import movements
 from ingestion_assets.sources.statements.movement_rows import row
@@ -77,6 +79,7 @@ class AccountMovements:
 
     def wanted(self) -> Ranges:
         """From the first day with lines to the last. What changed since the last look is taken back first."""
+        precedence.note(self.store, self.account)
         self.lines.note(self.keys, self._take_back)
         days = self.lines.days()
         if days is None:
@@ -125,6 +128,7 @@ class AccountMovements:
     def _gap(self, lo: int, hi: int) -> Iterator[Batch]:
         held: list[list[Stored]] = []
         size, since = 0, None
+        number_before = self.lines.number()  # of a gap without lines
         for group, number in self._groups(lo, hi):
             if size >= self.chunk:
                 end = second(held[-1][-1].at)
@@ -134,7 +138,7 @@ class AccountMovements:
             size += len(group)
             since = number if since is None else min(since, number)
         end = max(hi, second(held[-1][-1].at)) if held else hi
-        yield self._batch(lo, end, held, self.lines.number() if since is None else since)
+        yield self._batch(lo, end, held, number_before if since is None else since)
 
     def _groups(self, lo: int, hi: int) -> Iterator[tuple[list[Stored], int]]:
         """Lines that stand together, and the number of the change before which they were read. The last may end after `hi`."""
@@ -171,9 +175,11 @@ class AccountMovements:
         account = rows.text(self.account)
         lines: list[bytes] = []
         unknown: list[Unknown] = []
+        # Read after the lines, and whatever changes it changes their days: so it is as new as `since`, or nothing is committed.
+        files = precedence.noted(self.store, self.account)
         with localcontext(EXACT):
             for group in groups:
-                for found in booked(group):
+                for found in booked(files.counting(group)):
                     if isinstance(found, Unknown):
                         unknown.append(found)
                     else:
@@ -204,11 +210,11 @@ class AccountMovements:
 
 def booked(group: Sequence[Stored]) -> Iterator[Movement | Unknown]:
     """What a group of lines tells, each dialect by itself."""
-    first = group[0].dialect
-    if all(line.dialect == first for line in group):
-        yield from _booked_by(first, group)
+    dialects = {line.dialect for line in group}
+    if len(dialects) == 1:
+        yield from _booked_by(dialects.pop(), group)
         return
-    for dialect in sorted({line.dialect for line in group}):
+    for dialect in sorted(dialects):
         yield from _booked_by(dialect, [line for line in group if line.dialect == dialect])
 
 

@@ -11,8 +11,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Protocol
 
-from ingestion_assets.sources.statements.dialects.sections import first_day, last_day
 from ingestion_assets.sources.statements.movements.movement import ZERO, Stored
+from ingestion_assets.sources.statements.topics import period_of
 
 CENT = Decimal("0.01")  # to which a broker rounds what it reports
 Stating = tuple[str, str, Decimal, Decimal | None, Decimal]
@@ -163,9 +163,8 @@ class _Activity:
     def add(self, line: Stored) -> None:
         """By section."""
         name, kind = line.section, line.text("kind")
-        if name == "Statement" and line.text("Field Name") in ("Period", "Zeitraum", "Период"):
-            period = line.text("Field Value")
-            self._statement.first, self._statement.last = first_day(period), last_day(period)
+        if (period := period_of(line)) is not None:
+            self._statement.first, self._statement.last = period
         elif name == "Account Information" and line.text("Field Name") in (
             "Base Currency",
             "Basiswährung",
@@ -232,10 +231,8 @@ class _Flex:
 
     def add(self, line: Stored) -> None:
         """By element."""
-        if line.section == "FlexStatement":
-            said = [line.text(name).replace("-", "") for name in ("fromDate", "toDate")]
-            if all(len(one) == 8 and one.isdigit() for one in said):  # noqa: PLR2004 - yyyymmdd
-                self._statement.first, self._statement.last = map(date.fromisoformat, said)
+        if (period := period_of(line)) is not None:
+            self._statement.first, self._statement.last = period
         elif line.section == "CashReportCurrency":
             self._cash.append((line.text("currency"), line.payload))
         elif line.section == "ChangeInNAV":

@@ -53,7 +53,7 @@ def test_a_backfill_here_looks_reads_and_tells(cli, inbox, connection):
         "asset": "", "account": "savings", "files": 1, "unfinished": 0, "records": 3, "lines": 3, "missing": 0, "dead_letters": 0,
     }  # fmt: skip
     assert derived["savings"] == {
-        "asset": "statements/movements", "account": "savings", "movements": 3, "lines_behind": 0, "snapshots_to": "2025-03-03",
+        "asset": "statements/movements", "account": "savings", "movements": 3, "lines_behind": 0, "superseded": 0, "snapshots_to": "2025-03-03",
         "dead_letters": 0,
     }  # fmt: skip
     assert status["margin"]["unfinished"] == 1
