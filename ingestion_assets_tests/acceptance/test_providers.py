@@ -151,7 +151,7 @@ def named(connection, table: str, address: str) -> int:
 
 
 # Watched while every provider lies. More are a matter of patience: each run asks, and proves, all that is left.
-ACCOUNTS = 60 if BLOCKS >= 400 else 20
+ACCOUNTS = 60 if BLOCKS >= 400 else 12
 
 
 def test_nothing_that_is_lost_on_the_way_passes_as_proved(harness, installed, providers):

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from ingestion_assets.sources.statements.line import Source, Unreadable
 
@@ -45,37 +46,45 @@ def records(source: Source) -> Iterator[tuple[int, str, list[str]]]:
     Raises:
         Unreadable: it is no such file, or it holds a formula.
     """
+    lines = physical_lines(source)
+    position = 1
+    for line in lines:
+        taken = 1
+        raw = line.rstrip("\r\n")
+        if '"' in raw or "\r" in raw or len(raw) > csv.field_size_limit():
+            written, cells = _decided(position, line, lines)
+            taken, raw = len(written), "".join(written).rstrip("\r\n")
+        else:  # then a comma is a comma
+            cells = raw.split(",") if raw else []
+        if cells:
+            if _may_hold_a_formula(raw):
+                _refuse_formulas(position, cells)
+            yield position, raw, cells
+        position += taken
+
+
+def _decided(position: int, line: str, following: Iterator[str]) -> tuple[list[str], list[str]]:
+    """A record that begins with this line, by the rules of quotes: all its lines, and its cells."""
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
         size = 0
-        for line in physical_lines(source):
-            size = size + len(line) if taken else len(line)
+        for one in chain((line,), following):
+            size += len(one)
             if size > MOST_BYTES:
                 raise Unreadable(
                     f"a quote is opened at line {position:,} and not closed within {MOST_BYTES:,} bytes"
                 )
-            taken.append(line)
-            yield line
+            taken.append(one)
+            yield one
 
-    position = 1
-    reader = csv.reader(lines())
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise Unreadable(f"line {position:,} is no CSV: {error}") from error
-        if cells is None:
-            return
-        raw = taken[0] if len(taken) == 1 else "".join(taken)
-        if len(taken) > 1 and raw.count('"') % 2:
-            raise Unreadable(f"a quote is opened at line {position:,} and never closed")
-        if cells:
-            if _may_hold_a_formula(raw):
-                _refuse_formulas(position, cells)
-            yield position, raw.rstrip("\r\n"), cells
-        position += len(taken)
-        taken.clear()
+    try:
+        cells = next(csv.reader(lines()))
+    except csv.Error as error:
+        raise Unreadable(f"line {position:,} is no CSV: {error}") from error
+    if len(taken) > 1 and "".join(taken).count('"') % 2:
+        raise Unreadable(f"a quote is opened at line {position:,} and never closed")
+    return taken, cells
 
 
 def _may_hold_a_formula(raw: str) -> bool:
