@@ -14,6 +14,7 @@ from ingestion_assets.sources.evm.records import (
     TOKEN_TRANSFERS,
     TRANSACTIONS,
 )
+from ingestion_assets_tests.acceptance.conftest import BLOCKS
 from ingestion_assets_tests.acceptance.test_truth import INTERNALS, digest
 from ingestion_assets_tests.acceptance.test_truth import TRANSACTIONS as OF_TRANSACTIONS
 
@@ -73,7 +74,7 @@ def test_every_kind_equals_the_ground_truth_with_every_evidence(harness, opened,
 def test_the_call_tracer_tells_the_same_as_trace_block(harness, opened):
     """For some blocks: anvil executes them again, a hundred times slower."""
     truth = harness.truth["one"]
-    question = Question(INTERNAL_TRANSACTIONS, tuple(truth["addresses"]), 100, 130)
+    question = Question(INTERNAL_TRANSACTIONS, tuple(truth["addresses"]), BLOCKS // 2, BLOCKS // 2 + 30)
     flat, trees = opened(), opened()
     trees._traces._gives_flat_traces = False
     told = [

@@ -30,8 +30,7 @@ def make(connection: Connection, chain: str, months: Iterable[date]) -> None:
         return
     of_chain = _of_chain(chain)
     # Of two chains that are new at the same time one waits here for the other; nobody else does.
-    made = connection.execute("SELECT to_regclass(%s)", [of_chain.as_string(None)]).fetchone()
-    if made == (None,):
+    if not _is_there(connection, of_chain):
         connection.execute(
             sql.SQL("CREATE TABLE {} ({}) PARTITION BY RANGE (block_time)").format(of_chain, sql.SQL(_LIKE))
         )
@@ -64,6 +63,16 @@ def _attach(
     connection.execute(
         sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES {}").format(parent, partition, bounds)
     )
+
+
+def of_chain(connection: Connection, chain: str) -> sql.Identifier:
+    """The table of a chain with all its months; while it has none, that of all chains, where there is nothing of it either."""
+    table = _of_chain(chain)
+    return table if _is_there(connection, table) else _PARENT
+
+
+def _is_there(connection: Connection, table: sql.Identifier) -> bool:
+    return connection.execute("SELECT to_regclass(%s)", [table.as_string(None)]).fetchone() != (None,)
 
 
 def _of_chain(chain: str) -> sql.Identifier:

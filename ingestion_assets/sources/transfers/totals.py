@@ -8,9 +8,13 @@ and only where something has changed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import LiteralString
+
+from psycopg import sql
 
 from ingestion_assets.engine.store import Connection
 from ingestion_assets.engine.stream import Tally
+from ingestion_assets.sources.transfers import months
 from ingestion_assets.sources.transfers.merging import lock
 
 Cell = tuple[date, str]  # a day and a token of a chain
@@ -35,13 +39,23 @@ class Sum:
             return Tally()
         values = _values(self.chain, taken)
         connection.execute(_FORGET, values)
-        inserted = connection.execute(_INSERT, values).rowcount
+        inserted = connection.execute(_of_chain(_INSERT, connection, self.chain), values).rowcount
         return Tally(fetched=len(taken), inserted=inserted)
 
 
 def wrong(connection: Connection, chain: str, cells: Sequence[Cell]) -> list[Cell]:
     """Those of these cells whose total is not what their transfers add up to now; those that wait to be added up are right."""
-    return connection.execute(_WRONG, _values(chain, cells)).fetchall() if cells else []
+    query = _of_chain(_WRONG, connection, chain)
+    return connection.execute(query, _values(chain, cells)).fetchall() if cells else []
+
+
+def _of_chain(query: LiteralString, connection: Connection, chain: str) -> sql.Composed:
+    """A query over the chain's own table, which changes under the chain's lock alone.
+
+    `core.transfers` changes whenever any chain is new. A statement that is planned at that very moment may miss what has been
+    attached just before: it would find no transfers, and take the cells for empty.
+    """
+    return sql.SQL(query).format(transfers=months.of_chain(connection, chain))
 
 
 def _values(chain: str, cells: Sequence[Cell]) -> dict[str, object]:
@@ -66,7 +80,7 @@ _ADDED_UP = f"""
     FROM {_CELLS} CROSS JOIN LATERAL (
         SELECT sum(transfers)::bigint AS transfer_count, sum(volume) AS volume, count(address) AS unique_addresses
         FROM (SELECT party.address, count(*) FILTER (WHERE party.sends) AS transfers, sum(s.value) FILTER (WHERE party.sends) AS volume
-              FROM core.transfers AS s CROSS JOIN LATERAL (VALUES (true, s.from_address), (false, s.to_address)) AS party (sends, address)
+              FROM {{transfers}} AS s CROSS JOIN LATERAL (VALUES (true, s.from_address), (false, s.to_address)) AS party (sends, address)
               WHERE s.chain = %(chain)s
                 AND hashtextextended(s.token_address, 0) = hashtextextended(cell.token_address, 0)
                 AND s.token_address = cell.token_address
