@@ -7,7 +7,7 @@ from datetime import datetime
 from ingestion_assets.engine.budget import SharedBudget
 from ingestion_assets.engine.coverage import difference, size
 from ingestion_assets.engine.store import Store
-from ingestion_assets.report import Gap, ProviderLine
+from ingestion_assets.report import Gap, ProviderLine, provider_line
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.gomafia.phases import PHASES, Phase
 from ingestion_assets.sources.gomafia.site import SCOPE, Site
@@ -77,21 +77,8 @@ def providers(settings: Settings, store: Store, *, reset: bool = False) -> list[
         if reset:
             site.providers.reset()
         budget = site.budget if isinstance(site.budget, SharedBudget) else None
-        return [
-            ProviderLine(
-                SCOPE,
-                state.provider,
-                state.state,
-                state.until,
-                0 if budget is None else budget.used_today(),
-                None if budget is None else budget.per_day,
-                state.lies,
-                ", ".join(sorted(state.unsupported)),
-                state.reason,
-                state.last_lie,
-            )
-            for state in site.providers.states()
-        ]
+        used, per_day = (0, None) if budget is None else (budget.used_today(), budget.per_day)
+        return [provider_line(SCOPE, state, used, per_day) for state in site.providers.states()]
 
 
 def phase_gaps(settings: Settings, store: Store) -> list[Gap]:

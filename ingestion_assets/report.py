@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from ingestion_assets.engine.breaker import ProviderState
 from ingestion_assets.engine.coverage import difference, size
 from ingestion_assets.engine.errors import Misconfigured
 from ingestion_assets.engine.store import Store
@@ -128,22 +129,29 @@ class ProviderLine:
     last_lie: str | None
 
 
+def provider_line(scope: str, state: ProviderState, used_today: int, per_day: int | None) -> ProviderLine:
+    """What is told of a provider."""
+    return ProviderLine(
+        scope,
+        state.provider,
+        state.state,
+        state.until,
+        used_today,
+        per_day,
+        state.lies,
+        ", ".join(sorted(state.unsupported)),
+        state.reason,
+        state.last_lie,
+    )
+
+
 def providers(settings: Settings, store: Store) -> list[ProviderLine]:
     """One line for each provider and key, in order of preference; asks nobody."""
     chains = Chains(settings.sources().chains, settings.variables, store)
     try:
         return [
-            ProviderLine(
-                name,
-                state.provider,
-                state.state,
-                state.until,
-                chains.used_today(name, state.provider),
-                chains.per_day(name, state.provider),
-                state.lies,
-                ", ".join(sorted(state.unsupported)),
-                state.reason,
-                state.last_lie,
+            provider_line(
+                name, state, chains.used_today(name, state.provider), chains.per_day(name, state.provider)
             )
             for name in chains.configs
             for state in chains.chain(name).providers.states()

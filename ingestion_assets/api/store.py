@@ -64,8 +64,6 @@ class Transfers:
 
     async def after(self, wanted: Wanted, size: int, at: Position | None) -> Page:
         """The rows right after a position; None: the first ones."""
-        if not wanted.chains:  # sources.yaml names none
-            return Page((), has_more=False, begins=at)
         near = None if at is None else _near(wanted, at)
         found = [] if near is None else await self._rows(near, pages.page(near, size + 1, at))
         if len(found) <= size:
@@ -91,18 +89,16 @@ class Transfers:
         return page
 
     async def _jump(self, wanted: Wanted, rows: int) -> Position | None:
-        if not wanted.chains:
-            return None
         found = await self._rows(wanted, pages.position_before(wanted, rows))
         return found[0] if found else None
 
     async def _rows(self, wanted: Wanted, query: tuple[bytes, dict[str, Any]]) -> list[tuple[Any, ...]]:
+        if not wanted.chains:  # sources.yaml names none
+            return []
         return await self._database.rows(*query, plan_anew=wanted.is_skewed)
 
     async def count(self, wanted: Wanted, snapshot: Snapshot) -> Counted:
         """How many rows a filter finds; remembered until something changes."""
-        if not wanted.chains:
-            return Counted(0, truncated=False)
         key = snapshot.version, replace(wanted, newest_first=True)
         known = self._counts.get(key)
         return known or self._counts.put(key, await self._count(wanted))
@@ -113,7 +109,8 @@ class Transfers:
             query = (_TOTAL, (chains,)) if wanted.token is None else (_TOTAL_OF_TOKEN, (chains, wanted.token))
             [total] = await self._database.row(*query)
             return Counted(total, truncated=False)
-        [[found]] = await self._rows(wanted, pages.count(wanted, self._limits.count))
+        counted = await self._rows(wanted, pages.count(wanted, self._limits.count))
+        found = counted[0][0] if counted else 0
         return Counted(min(found, self._limits.count), truncated=found > self._limits.count)
 
 
