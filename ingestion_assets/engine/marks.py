@@ -61,20 +61,31 @@ def is_outdone(connection: Connection, streams: Sequence[str], mark: Covered) ->
     stronger = LEVELS[LEVELS.index(mark.evidence.level) + 1 :]
     if not stronger:
         return False
-    span = {"streams": list(streams), "lo": mark.lo, "hi": mark.hi, "stronger": list(stronger)}
-    found = connection.execute(_OUTDONE, span).fetchone()
-    return found is not None and found[0] == len(set(streams))
+    found = _touching(connection, streams, (mark.lo, mark.hi), stronger)
+    return all(not difference([(mark.lo, mark.hi)], found.get(stream, ())) for stream in streams)
 
 
 def raise_evidence(connection: Connection, streams: Sequence[str], mark: Raised) -> None:
     """Let stronger evidence take the place of weaker, where these streams are covered now."""
     lock(connection, streams)
-    for stream, lo, hi in connection.execute(
-        "SELECT stream, greatest(lo, %s), least(hi, %s) FROM ops.coverage"
-        " WHERE stream = ANY(%s) AND hi >= %s AND lo <= %s AND evidence = ANY(%s)",
-        [mark.lo, mark.hi, list(streams), mark.lo, mark.hi, list(_weaker(mark.evidence))],
-    ).fetchall():
-        _cover_one(connection, stream, Covered(lo, hi, mark.evidence), 0)
+    for stream, ranges in _touching(connection, streams, (mark.lo, mark.hi), _weaker(mark.evidence)).items():
+        for lo, hi in ranges:
+            within = Covered(max(lo, mark.lo), min(hi, mark.hi), mark.evidence)
+            _cover_one(connection, stream, within, 0)
+
+
+def _touching(
+    connection: Connection, streams: Sequence[str], asked: Range, levels: Sequence[str] = LEVELS
+) -> dict[str, list[Range]]:
+    """The covered ranges that touch the asked one and have one of these levels of evidence, whole, by stream."""
+    found: dict[str, list[Range]] = {}
+    for stream, lo, hi, *_ in connection.execute(_TOUCHING, _span(streams, asked, levels)).fetchall():
+        found.setdefault(stream, []).append((lo, hi))
+    return found
+
+
+def _span(streams: Sequence[str], asked: Range, levels: Sequence[str] = ()) -> dict[str, object]:
+    return {"streams": list(streams), "lo": asked[0], "hi": asked[1], "levels": list(levels)}
 
 
 def _weaker(evidence: Evidence) -> Sequence[str]:
@@ -101,10 +112,8 @@ def _not_simply_longer(
 
 def _cover_one(connection: Connection, stream: str, mark: Covered, records: int) -> None:
     records += _cut_out(connection, stream, (mark.lo, mark.hi), _weaker(mark.evidence))
-    near = connection.execute(
-        f"SELECT lo, hi, evidence, provider FROM ops.coverage WHERE {_AROUND}",
-        {"stream": stream, "lo": mark.lo - 1, "hi": mark.hi + 1},
-    ).fetchall()
+    span = _span([stream], (mark.lo - 1, mark.hi + 1), LEVELS)
+    near = [found for _, *found in connection.execute(_TOUCHING, span).fetchall()]
     alike = [(lo, hi) for lo, hi, *why in near if tuple(why) == (mark.evidence.level, mark.evidence.by)]
     above = dict(alike)
     below = {hi: lo for lo, hi in alike}
@@ -171,11 +180,7 @@ def _cut_out(connection: Connection, stream: str, gap: Range, levels: Sequence[s
     Returns:
         How many records were counted with ranges of which nothing is left.
     """
-    cut = connection.execute(
-        f"DELETE FROM ops.coverage WHERE {_AROUND} AND evidence = ANY(%(levels)s)"
-        " RETURNING lo, hi, evidence, provider, records",
-        {"stream": stream, "lo": gap[0], "hi": gap[1], "levels": list(levels)},
-    ).fetchall()
+    cut = connection.execute(_CUT_OUT, _span([stream], gap, levels)).fetchall()
     homeless = 0
     for lo, hi, evidence, provider, records in cut:
         left = records
@@ -196,12 +201,7 @@ def unprove(connection: Connection, streams: Sequence[str], mark: Unproved) -> N
         for stream in streams:
             _cut_out(connection, stream, (mark.lo, mark.hi), LEVELS)
     _forget_unproved(connection, streams, (mark.lo, mark.hi))
-    covered: dict[str, list[Range]] = {}
-    for stream, lo, hi in connection.execute(
-        "SELECT stream, lo, hi FROM ops.coverage WHERE stream = ANY(%s) AND hi >= %s AND lo <= %s",
-        [list(streams), mark.lo, mark.hi],
-    ).fetchall():
-        covered.setdefault(stream, []).append((lo, hi))
+    covered = _touching(connection, streams, (mark.lo, mark.hi))
     for stream in streams:
         for lo, hi in difference([(mark.lo, mark.hi)], covered.get(stream, ())):
             connection.execute(
@@ -212,11 +212,7 @@ def unprove(connection: Connection, streams: Sequence[str], mark: Unproved) -> N
 
 def _forget_unproved(connection: Connection, streams: Sequence[str], asked: Range) -> None:
     """What was asked again has a new answer; what lies beside it keeps its old one, for pages end where they like."""
-    cut = connection.execute(
-        "DELETE FROM ops.unproved WHERE stream = ANY(%s) AND hi >= %s AND lo <= %s"
-        " RETURNING stream, lo, hi, reason, noticed_at",
-        [list(streams), *asked],
-    ).fetchall()
+    cut = connection.execute(_FORGET_UNPROVED, _span(streams, asked)).fetchall()
     for stream, lo, hi, reason, noticed_at in cut:
         for rest_lo, rest_hi in difference([(lo, hi)], [asked]):
             connection.execute(
@@ -293,12 +289,7 @@ def _bury_beside_a_cursor(connection: Connection, stream: str, rejected: Sequenc
 
 def _covered_throughout(connection: Connection, streams: Sequence[str], read: Range) -> list[str]:
     """Those of the streams that are covered from the first to the last position; for them a proof settles what it has seen."""
-    covered: dict[str, list[Range]] = {}
-    for stream, lo, hi in connection.execute(
-        "SELECT stream, lo, hi FROM ops.coverage WHERE stream = ANY(%s) AND hi >= %s AND lo <= %s",
-        [list(streams), *read],
-    ).fetchall():
-        covered.setdefault(stream, []).append((lo, hi))
+    covered = _touching(connection, streams, read)
     return [stream for stream, ranges in covered.items() if not difference([read], ranges)]
 
 
@@ -328,36 +319,48 @@ _NARROW = f"""
 _WAITING = f"""
     SELECT stream, raw FROM ops.dead_letters WHERE {_OVERLAP} AND raw = ANY (%(raws)s)"""
 
-# The ranges of a stream that touch lo..hi. They are disjoint: at most one of them begins before lo, and it is the last of those
-# that do. So this costs the same however many ranges there are, in whatever order they came.
-_AROUND = """
-    stream = %(stream)s AND lo <= %(hi)s AND hi >= %(lo)s AND lo >= coalesce(
-        (SELECT max(b.lo) FROM ops.coverage AS b WHERE b.stream = %(stream)s AND b.lo <= %(lo)s), %(lo)s)"""
+# The ranges of some streams that may touch lo..hi. They are disjoint: at most one of them begins before lo, and it is the
+# last of those that do. So this costs the same however many ranges there are, in whatever order they came.
+_NEAR = """
+    (SELECT DISTINCT stream FROM unnest(%(streams)s::text[]) AS stream) AS asked
+    CROSS JOIN LATERAL (
+        (SELECT b.* FROM ops.{table} AS b WHERE b.stream = asked.stream AND b.lo <= %(lo)s ORDER BY b.lo DESC LIMIT 1)
+        UNION ALL
+        (SELECT b.* FROM ops.{table} AS b WHERE b.stream = asked.stream AND b.lo > %(lo)s AND b.lo <= %(hi)s)) AS near"""
+_TOUCHING = f"""
+    SELECT near.stream, near.lo, near.hi, near.evidence, near.provider FROM {_NEAR.format(table="coverage")}
+    WHERE near.hi >= %(lo)s AND near.evidence = ANY(%(levels)s)"""
+_CUT_OUT = f"""
+    DELETE FROM ops.coverage AS r USING {_NEAR.format(table="coverage")}
+    WHERE near.hi >= %(lo)s AND near.evidence = ANY(%(levels)s) AND r.stream = near.stream AND r.lo = near.lo
+    RETURNING r.lo, r.hi, r.evidence, r.provider, r.records"""
+_FORGET_UNPROVED = f"""
+    DELETE FROM ops.unproved AS r USING {_NEAR.format(table="unproved")}
+    WHERE near.hi >= %(lo)s AND r.stream = near.stream AND r.lo = near.lo
+    RETURNING r.stream, r.lo, r.hi, r.reason, r.noticed_at"""
 _COVERED_OF = """
     SELECT asked.position FROM unnest(%(positions)s::bigint[]) AS asked (position)
     CROSS JOIN LATERAL (SELECT c.hi FROM ops.coverage AS c WHERE c.stream = %(stream)s AND c.lo <= asked.position
                         ORDER BY c.lo DESC LIMIT 1) AS before
     WHERE before.hi >= asked.position"""
-_OUTDONE = """
-    SELECT count(*) FROM (
-        SELECT FROM ops.coverage
-        WHERE stream = ANY(%(streams)s) AND hi >= %(lo)s AND lo <= %(hi)s AND evidence = ANY(%(stronger)s)
-        GROUP BY stream
-        HAVING sum(least(hi, %(hi)s) - greatest(lo, %(lo)s) + 1) = %(hi)s::bigint - %(lo)s::bigint + 1) AS outdone"""
 _LOCK = """
     SELECT pg_advisory_xact_lock(7, bucket)
     FROM (SELECT DISTINCT hashtext(stream) & 1023 AS bucket FROM unnest(%s::text[]) AS stream ORDER BY 1) AS buckets"""
 # The range before the mark ends right there, and neither another range nor the next one is touched.
 _LENGTHEN = """
     UPDATE ops.coverage AS c
-    SET hi = %(hi)s, updated_at = now(), records = records + CASE WHEN stream = %(first)s THEN %(records)s ELSE 0 END
-    WHERE stream = ANY(%(streams)s) AND hi = %(lo)s - 1 AND evidence = %(evidence)s AND provider = %(by)s
-      AND NOT EXISTS (SELECT FROM ops.coverage AS o WHERE o.stream = c.stream AND o.lo BETWEEN %(lo)s AND %(hi)s + 1)
-    RETURNING stream"""
+    SET hi = %(hi)s, updated_at = now(),
+        records = records + CASE WHEN c.stream = %(first)s THEN %(records)s ELSE 0 END
+    FROM unnest(%(streams)s::text[]) AS asked (stream)
+    CROSS JOIN LATERAL (SELECT max(b.lo) AS lo FROM ops.coverage AS b
+                        WHERE b.stream = asked.stream AND b.lo <= %(hi)s::bigint + 1) AS before
+    WHERE c.stream = asked.stream AND c.lo = before.lo AND c.hi = %(lo)s::bigint - 1
+      AND c.evidence = %(evidence)s AND c.provider = %(by)s
+    RETURNING c.stream"""
 _BEGIN = """
     INSERT INTO ops.coverage (stream, lo, hi, evidence, provider, records)
     SELECT asked.stream, %(lo)s, %(hi)s, %(evidence)s, %(by)s, CASE WHEN asked.stream = %(first)s THEN %(records)s ELSE 0 END
     FROM unnest(%(streams)s::text[]) AS asked (stream)
-    WHERE NOT EXISTS (SELECT FROM ops.coverage AS o
-                      WHERE o.stream = asked.stream AND o.hi >= %(lo)s - 1 AND o.lo <= %(hi)s + 1)
+    WHERE coalesce((SELECT b.hi FROM ops.coverage AS b WHERE b.stream = asked.stream AND b.lo <= %(hi)s::bigint + 1
+                    ORDER BY b.lo DESC LIMIT 1) < %(lo)s::bigint - 1, true)
     RETURNING stream"""

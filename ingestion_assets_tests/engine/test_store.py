@@ -16,13 +16,14 @@ from ingestion_assets.engine import database, rows
 from ingestion_assets.engine.coverage import union
 from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.errors import DatabaseUnavailable, Fenced, Transient
-from ingestion_assets.engine.marks import cover, uncover_beyond, unprove
+from ingestion_assets.engine.marks import cover, is_outdone, raise_evidence, uncover_beyond, unprove
 from ingestion_assets.engine.store import connection_pool
 from ingestion_assets.engine.stream import (
     LEVELS,
     Batch,
     Covered,
     Evidence,
+    Raised,
     Rejected,
     Rows,
     Settled,
@@ -263,6 +264,33 @@ def test_many_streams_at_once_are_covered_like_each_by_itself(connection, marks)
         for position in range(lo, hi + 1)
     } == believed
     assert len(found) == len({(stream, lo) for stream, lo, *_ in found})
+
+
+@pytest.mark.parametrize("streams", [["sparse"], ["sparse", "also sparse"]], ids=["one stream", "two streams"])
+def test_a_mark_costs_the_same_however_many_there_are(connection, streams):
+    """After thousands of ranges that will never be one, in the middle and at the end of them, it reads a handful."""
+    ranges = 3_000
+    for table_name, extra in (("coverage", "1, 'stated', 'a'"), ("unproved", "'moved'")):
+        column = "records, evidence, provider" if table_name == "coverage" else "reason"
+        connection.execute(
+            f"INSERT INTO ops.{table_name} (stream, lo, hi, {column})"
+            f" SELECT stream, n * 10, n * 10 + 1, {extra}"
+            " FROM unnest(%s::text[]) AS stream, generate_series(1, %s) AS n",
+            [streams, ranges],
+        )
+    connection.execute("ANALYZE ops.coverage, ops.unproved")
+    for at in (ranges * 5, ranges * 10 + 5):
+        with connection.transaction():
+            mark = Covered(at + 4, at + 5, STATED)
+            cover(connection, streams, mark)
+            assert not is_outdone(connection, streams, mark)
+            raise_evidence(connection, streams, Raised(at, at + 5, Evidence("counted", "b")))
+            unprove(connection, streams, Unproved(at + 7, at + 8, "moved"))
+            ((read,),) = connection.execute(
+                "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables"
+                " WHERE schemaname = 'ops' AND relname IN ('coverage', 'unproved')"
+            ).fetchall()
+        assert read < 30 * len(streams)
 
 
 def test_what_lies_beyond_a_fork_is_wanted_again(store, connection):
