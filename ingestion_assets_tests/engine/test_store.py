@@ -266,7 +266,9 @@ def test_many_streams_at_once_are_covered_like_each_by_itself(connection, marks)
     assert len(found) == len({(stream, lo) for stream, lo, *_ in found})
 
 
-@pytest.mark.parametrize("streams", [["sparse"], ["sparse", "also sparse"]], ids=["one stream", "two streams"])
+@pytest.mark.parametrize(
+    "streams", [["sparse"], ["sparse", "also sparse"]], ids=["one stream", "two streams"]
+)
 def test_a_mark_costs_the_same_however_many_there_are(connection, streams):
     """After thousands of ranges that will never be one, in the middle and at the end of them, it reads a handful."""
     ranges = 3_000
