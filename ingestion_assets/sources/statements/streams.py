@@ -125,7 +125,7 @@ class _Rows:
             self._dialect,
             rows.text(line.section),
             ordinal,
-            rows.payload(msgspec.json.encode(line.payload)),
+            _payload(msgspec.json.encode(line.payload)),
             _verbatim(line.raw),
             self._hash,
             line.position,
@@ -137,6 +137,11 @@ class _Rows:
         if self._begin <= line.at < self._end:
             return None
         return f"dated {line.at:%Y-%m-%d}, which is not between {self._first_week} and the end of this week"
+
+
+def _payload(json: bytes) -> bytes:
+    """What we have encoded ourselves is UTF-8 on one line; only a backslash in it concerns COPY."""
+    return rows.payload(json) if b"\\" in json else json
 
 
 def _verbatim(raw: str) -> bytes:

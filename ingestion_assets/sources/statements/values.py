@@ -16,6 +16,8 @@ Value = Callable[[str], str | None]
 NOTHING = frozenset({"", "-", "--", "N/A", "n/a"})
 NEW_YORK = ZoneInfo("America/New_York")
 
+# As we write it, but for zeros at the end; nearly every number of a statement is such a one.
+_WRITTEN = re.compile(r"(-?(?:[1-9]\d*|0(?=\.\d*[1-9]))(?:\.\d*[1-9])?)(?:\.?0+)?", re.ASCII)
 _PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:\.\d+)?[eE][+-]?\d{1,2}", re.ASCII)
@@ -35,6 +37,8 @@ def number(cell: str) -> str | None:
         return None
     if len(cell) > MOST_DIGITS:
         raise ValueError(f"no number: it has {len(cell):,} characters")
+    if found := _WRITTEN.fullmatch(cell):
+        return found[1]
     if _PLAIN.fullmatch(cell):
         return plain(cell)
     bare = _CURRENCY.sub("", cell)
@@ -62,7 +66,9 @@ def plain(digits: str) -> str:
 @lru_cache(maxsize=4_096)
 def moment(when: datetime) -> str:
     """A time as payloads hold it: 2025-10-31T21:00:00Z."""
-    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if when.tzinfo is not UTC:
+        when = when.astimezone(UTC)
+    return when.isoformat().removesuffix("+00:00") + "Z"
 
 
 @lru_cache(maxsize=65_536)

@@ -6,6 +6,8 @@ from datetime import UTC, date
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingestion_assets.engine.stream import Rejected
 from ingestion_assets.sources.statements import values
@@ -194,6 +196,12 @@ def test_an_export_without_records_is_whole_at_once(inbox, connection):
 def test_numbers_are_exact_and_spelled_in_one_way(cell, number):
     """No digit is lost, whatever is written around them."""
     assert values.number(cell) == number
+
+
+@given(st.from_regex(r"[+-]?[019]{1,4}(\.[019]{1,4})?", fullmatch=True))
+def test_numbers_that_are_written_as_ours_are_spelled_like_all_others(cell):
+    """Most cells are taken as they stand, but for zeros at the end."""
+    assert values.number(cell) == values.plain(cell)
 
 
 @pytest.mark.parametrize(
