@@ -172,9 +172,9 @@ def ours(task: dict[str, Any]) -> None:
     """As a run of the asset reads a feed, without Dagster: everything from sources.yaml's words on."""
     from ingestion_assets.engine.drain import drain
     from ingestion_assets.engine.store import Store, connection_pool
-    from ingestion_assets.sources.events.assets import WRITERS
     from ingestion_assets.sources.events.config import FeedConfig
     from ingestion_assets.sources.events.feeds import Feeds
+    from ingestion_assets.sources.events.streams import WRITERS
 
     def work() -> None:
         typed = {"url": f"{task['feed']}/events", "page_size": task["limit"], **task.get("config", {})}

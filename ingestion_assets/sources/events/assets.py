@@ -17,11 +17,10 @@ from ingestion_assets.orchestration.sensors import follow, initial_status, sync
 from ingestion_assets.sources.environment import Environment
 from ingestion_assets.sources.events.config import FeedConfig
 from ingestion_assets.sources.events.feeds import Feeds, lacking
-from ingestion_assets.sources.events.streams import BY_DAY, WHOLE
+from ingestion_assets.sources.events.streams import BY_DAY, WHOLE, WRITERS
 from ingestion_assets.sources.events.tables import events
 
 RESOURCE, LOOKING = "events", "events_looking"  # resource keys
-WRITERS = 3  # two fill the cores of a small Postgres, while the third waits for its turn
 
 
 def definitions(configs: Mapping[str, FeedConfig], environment: Environment) -> dg.Definitions:

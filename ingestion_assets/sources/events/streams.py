@@ -26,6 +26,9 @@ WHOLE, BY_DAY = "events/events", "events/events_by_day"  # asset keys, and what 
 MOST_ROWS = 4_000
 MOST_SECONDS = 1.0
 
+# Commits side by side: two fill the cores of a small Postgres, while the third waits for its turn.
+WRITERS = 3
+
 Span = tuple[date, date]
 
 
