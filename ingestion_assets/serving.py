@@ -1,20 +1,13 @@
 """`ingestion api`: puts settings, sources and the API together, and serves it."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import msgspec
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from ingestion_assets import migrations
 from ingestion_assets.api.app import create_app
@@ -23,6 +16,7 @@ from ingestion_assets.engine import database
 from ingestion_assets.engine.budget import budget_name
 from ingestion_assets.engine.errors import SchemaDrift, Unsupported
 from ingestion_assets.engine.store import Store, connection_pool
+from ingestion_assets.processes import share
 from ingestion_assets.settings import Settings
 from ingestion_assets.sources.evm.chains import Chains
 from ingestion_assets.sources.evm.config import ChainConfig
@@ -121,17 +115,9 @@ class Application:
 
     def __call__(self) -> FastAPI:
         """The app; when it stops, it closes what was opened for it."""
-        if (parent := multiprocessing.parent_process()) is not None:
-            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         with ExitStack() as opened:
             asked = opened.enter_context(_opened(self.settings, self.url))
             return create_app(api_config(self.settings, self.url, self.limits), asked, opened.pop_all())
-
-
-def _end_with(parent: BaseProcess) -> None:
-    """A process whose parent was killed would be ended by nobody, and keep the port."""
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def serve(settings: Settings, *, host: str, port: int, limits: Limits, processes: int = 1) -> None:
@@ -165,8 +151,4 @@ def serve(settings: Settings, *, host: str, port: int, limits: Limits, processes
     if processes == 1:
         uvicorn.run(app, **options)
     else:
-        config = uvicorn.Config(app, workers=processes, **options)
-        above = Multiprocess(config, sockets=[config.bind_socket()])
-        above.run()
-        if any(one.exitcode == STARTUP_FAILURE for one in above.processes):  # which ends all of them
-            raise SystemExit(STARTUP_FAILURE)
+        share(uvicorn.Config(app, **options), processes)

@@ -12,7 +12,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 # The top: these put the parts together, and nobody below imports them.
 TOP = {
-    "__main__", "settings", "definitions", "instance", "cli", "terminal", "supervise", "serving", "report", "feed_report", "gomafia_report", "sources_report", "store_report",
+    "__main__", "settings", "definitions", "instance", "cli", "terminal", "supervise", "serving", "processes", "report", "feed_report", "gomafia_report", "sources_report", "store_report",
     "statement_report", "printing",
     "backfills",
 }  # fmt: skip

@@ -14,7 +14,6 @@ import multiprocessing
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,13 +28,13 @@ import psutil
 import psycopg
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
 
 from ingestion_assets.api import pages
 from ingestion_assets.api.app import create_app
 from ingestion_assets.api.config import ApiConfig, Limits, ServedChain
 from ingestion_assets.api.ordering import cursor, fingerprint
 from ingestion_assets.api.pages import Wanted
+from ingestion_assets.processes import share
 
 SCRIPT = Path(__file__).with_name("replay.lua")
 NUMBERS = {"ethereum": 1, "base": 8453, "polygon": 137}
@@ -79,14 +78,11 @@ class Application:
 
 def serve(config: ApiConfig, port: int, processes: int) -> None:
     """The API, until it is ended, as `serving.serve` does it."""
-    told = uvicorn.Config(
-        Application(config), factory=True, port=port, workers=processes, log_level="warning", access_log=False
-    )
+    told = uvicorn.Config(Application(config), factory=True, port=port, log_level="warning", access_log=False)
     if processes == 1:
         uvicorn.Server(told).run()
     else:
-        sys.stdin = None  # uvicorn hands it on, and here it is none that can be
-        Multiprocess(told, sockets=[told.bind_socket()]).run()
+        share(told, processes)
 
 
 def draw(url: str) -> dict[str, list[str]]:

@@ -50,9 +50,14 @@ class Wanted:
         return not any(getattr(self, name) is not None for name in _GIVEN if name != "token")
 
     @property
+    def is_of_account(self) -> bool:
+        """Whether it wants what some account has sent or received."""
+        return (self.address or self.sender or self.receiver) is not None
+
+    @property
     def is_skewed(self) -> bool:
         """Whether it wants an account and a token: which of both leads to fewer rows depends on which they are."""
-        return self.token is not None and (self.address or self.sender or self.receiver) is not None
+        return self.token is not None and self.is_of_account
 
     def fingerprint(self) -> tuple[object, ...]:
         """What tells it from others."""
@@ -100,6 +105,11 @@ def position_before(wanted: Wanted, rows: int) -> tuple[bytes, dict[str, Any]]:
 def count(wanted: Wanted, most: int) -> tuple[bytes, dict[str, Any]]:
     """The query of how many there are, counted no further than one more than `most`, and its values."""
     return _count(wanted.shape()), wanted.values() | {"limit": most + 1}
+
+
+def first_counted(wanted: Wanted, limit: int, most: int) -> tuple[bytes, dict[str, Any]]:
+    """The query of the first `limit` rows, each with how many there are, counted no further than one more than `most`, and its values."""
+    return _first_counted(wanted.shape(), limit, most), wanted.values()
 
 
 def export(wanted: Wanted, chain: int, columns: sql.Composable) -> tuple[sql.Composed, dict[str, Any]]:
@@ -235,6 +245,23 @@ def _page(shape: _Shape, edges: tuple[Edge, ...], columns: tuple[str, ...], limi
     )
     tail = sql.SQL(" OFFSET %(skipped)s LIMIT 1") if limit is None else sql.SQL(" LIMIT {}").format(most)
     return (query + tail).as_bytes()
+
+
+@lru_cache(maxsize=4_096)
+def _first_counted(shape: _Shape, limit: int, most: int) -> bytes:
+    """All that is counted is read as it is stored; only what is answered is put into words."""
+    names = sql.SQL(", ").join(map(sql.Identifier, Stored._fields))
+    read = sql.SQL(", ").join(_AS_TEXT.get(name, sql.Identifier(name)) for name in Stored._fields)
+    inner = _order(_OF_CHAIN, newest_first=shape.newest_first)
+    whole = _order(ORDER, newest_first=shape.newest_first)
+    branch = sql.SQL("(SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {})")
+    parts = [
+        branch.format(names, _TABLE, conditions, inner, sql.Literal(max(limit, most + 1)))
+        for conditions in _branches(shape, _everywhere(shape.chains))
+    ]
+    counted = sql.SQL("SELECT *, count(*) OVER () AS counted FROM ({}) AS branches ORDER BY {} LIMIT {}")
+    first = counted.format(sql.SQL(" UNION ALL ").join(parts), whole, sql.Literal(limit))
+    return sql.SQL("SELECT {}, counted FROM ({}) AS first ORDER BY {}").format(read, first, whole).as_bytes()
 
 
 @lru_cache(maxsize=4_096)

@@ -70,11 +70,20 @@ class Transfers:
             found = await self._rows(wanted, pages.page(wanted, size + 1, at))
         return Page([Stored._make(row) for row in found[:size]], len(found) > size, at)
 
-    async def numbered(self, wanted: Wanted, size: int, number: int, client: str) -> Page:
+    async def numbered(
+        self, wanted: Wanted, size: int, number: int, client: str, *, counting: Snapshot | None = None
+    ) -> Page:
         """A page by its number, from 1.
 
         A client that asks for one page after another is led on from where its last one ended: it pays for no page twice, and
         sees no row twice, and misses none, when others are inserted meanwhile. Only who jumps pays for what he jumps over.
+
+        Args:
+            wanted: of which it is a page.
+            size: rows of a page.
+            number: of the page.
+            client: who asks.
+            counting: of the store, if `count` will be asked as well: where one query finds both, it does.
         """
         at: Position | None = None
         if number > 1:
@@ -83,10 +92,22 @@ class Transfers:
                 at = await self._jump(wanted, (number - 1) * size)
             if at is None:
                 return Page((), has_more=False, begins=None)
-        page = await self.after(wanted, size, at)
+        if number == 1 and counting is not None and wanted.is_of_account:
+            page = await self._first_counted(wanted, size, counting)
+        else:
+            page = await self.after(wanted, size, at)
         if page.has_more and page.ends is not None:
             self._ends.put((client, wanted, size, number), page.ends)
         return page
+
+    async def _first_counted(self, wanted: Wanted, size: int, snapshot: Snapshot) -> Page:
+        """The first rows of an account. Most of the work is to look for it in each month, and is done once for both."""
+        key = _counted_as(wanted, snapshot)
+        if self._counts.get(key):
+            return await self.after(wanted, size, None)
+        found = await self._rows(wanted, pages.first_counted(wanted, size + 1, self._limits.count))
+        self._counts.put(key, self._no_further(found[0][-1] if found else 0))
+        return Page([Stored._make(row[:-1]) for row in found[:size]], len(found) > size, None)
 
     async def _jump(self, wanted: Wanted, rows: int) -> Position | None:
         found = await self._rows(wanted, pages.position_before(wanted, rows))
@@ -99,7 +120,7 @@ class Transfers:
 
     async def count(self, wanted: Wanted, snapshot: Snapshot) -> Counted:
         """How many rows a filter finds; remembered until something changes."""
-        key = snapshot.version, replace(wanted, newest_first=True)
+        key = _counted_as(wanted, snapshot)
         known = self._counts.get(key)
         return known or self._counts.put(key, await self._count(wanted))
 
@@ -110,13 +131,20 @@ class Transfers:
             [total] = await self._database.row(*query)
             return Counted(total, truncated=False)
         counted = await self._rows(wanted, pages.count(wanted, self._limits.count))
-        found = counted[0][0] if counted else 0
+        return self._no_further(counted[0][0] if counted else 0)
+
+    def _no_further(self, found: int) -> Counted:
         return Counted(min(found, self._limits.count), truncated=found > self._limits.count)
+
+
+def _counted_as(wanted: Wanted, snapshot: Snapshot) -> tuple[str, Wanted]:
+    """What a count is remembered by: it is the same in both directions, until something changes."""
+    return snapshot.version, replace(wanted, newest_first=True)
 
 
 def _near(wanted: Wanted, at: Position) -> Wanted | None:
     """The same, but no further from a position than most pages reach; None: of what is wanted there may be a row a year."""
-    if (wanted.address or wanted.hash or wanted.sender or wanted.receiver) is not None:
+    if wanted.is_of_account or wanted.hash is not None:
         return None
     time = at[0]
     try:

@@ -172,7 +172,11 @@ class Asked:
                 page = await service.transfers.after(self._wanted, question.page_size, self._after)
             else:
                 page = await service.transfers.numbered(
-                    self._wanted, question.page_size, question.page, self._client
+                    self._wanted,
+                    question.page_size,
+                    question.page,
+                    self._client,
+                    counting=self._snapshot if question.include_totals else None,
                 )
         except CannotServe as error:
             kept = service.warm.page(self._wanted, question.page_size, question.page, None)

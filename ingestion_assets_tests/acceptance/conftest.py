@@ -28,7 +28,7 @@ SEEDS = {
     "one": (31337, 1),
     "two": (10, 3),
 }  # name -> chain id, seed of the generator; the accounts are the same
-BLOCKS = int(os.environ.get("ACCEPTANCE_BLOCKS", "100"))  # of each chain; `make drills` takes more
+BLOCKS = int(os.environ.get("ACCEPTANCE_BLOCKS", "60"))  # of each chain; `make drills` takes more
 
 
 @dataclass

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import httpx
 import psutil
@@ -45,6 +45,11 @@ def servers(parent: psutil.Process) -> list[psutil.Process]:
     return found
 
 
+def held(server: psutil.Process) -> int:
+    """How many clients are connected to a process."""
+    return sum(one.status == psutil.CONN_ESTABLISHED for one in server.net_connections("tcp"))
+
+
 @pytest.fixture
 def api(tmp_path, database_url):
     """Two processes, and the one above them."""
@@ -64,10 +69,15 @@ def api(tmp_path, database_url):
 
 
 def test_processes_that_share_a_port(api):
-    """One that is killed is started again, and the port goes with the one above, however it ends."""
+    """Each has its part of the clients; one that is killed is started again; the port goes with the one above, however it ends."""
     running, process, url = api
     until(lambda: len(servers(process)) == 2, process)
     before = servers(process)
+    with ExitStack() as clients:
+        for _ in range(10):
+            client = clients.enter_context(httpx.Client(base_url=url))
+            assert client.get("/api/health").status_code == 200
+        assert [held(one) for one in before] == [5, 5]
     before[0].kill()
     until(lambda: len(servers(process)) == 2 and before[0] not in servers(process), process)
     until(lambda: answers(url), process)

@@ -222,6 +222,15 @@ def test_a_count_stops_where_it_is_told_to(filled_url):
         assert (told["totals"]["total"], told["totals"]["truncated"]) == (50, True)
         assert "TOTAL_COUNT_CAPPED" in [warning["code"] for warning in told["warnings"]]
         assert client.get("/api/transfers").json()["totals"]["total"] == 480, "days add up without counting"
+    with served(config(filled_url, limits=replace(GENEROUS, count=5))) as client:
+        asked = {"address": ACCOUNTS[0], "pageSize": 20}
+        told = client.get("/api/transfers", params=asked).json()
+        assert told["totals"]["total"] == 5
+        assert (
+            told["data"]
+            == client.get("/api/transfers", params=asked | {"includeTotals": "false"}).json()["data"]
+        )
+        assert len(told["data"]) == 20, "a page is as long as it may be, however far is counted"
 
 
 def test_the_first_pages_are_kept_ready_and_made_anew_after_a_change(database_url):
