@@ -25,7 +25,7 @@ from ingestion_assets.engine.store import Store, connection_pool
 from ingestion_assets.sources.statements.config import StatementsConfig
 from ingestion_assets.sources.statements.inbox import Inbox
 from ingestion_assets.sources.statements.registry import Registry
-from ingestion_assets.sources.statements.streams import FileLines
+from ingestion_assets.sources.statements.streams import READ_AHEAD, WRITERS, FileLines
 
 HEADER = (
     "Date,Type,Sub Type,Action,Symbol,Instrument Type,Description,Value,Quantity,Average Price,Commissions,Fees,"
@@ -57,7 +57,7 @@ def main() -> None:
     """Measure once and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--lines", type=int, default=1_000_000)
-    parser.add_argument("--writers", type=int, default=2)
+    parser.add_argument("--writers", type=int, default=WRITERS)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ingestion_bench_"))
     try:
@@ -81,7 +81,7 @@ def measure(folder: Path, lines: int, writers: int) -> None:
             (file,) = inbox.look(seconds=float("inf")).new
         stream = FileLines(file, inbox_folder, inbox.config.first_week, inbox.last_week())
         with Clock("committed", lines):
-            drained = drain([stream], store, read_ahead=2, writers=writers)
+            drained = drain([stream], store, read_ahead=READ_AHEAD, writers=writers)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle
     assert drained.tally.inserted == lines, drained
     print(f"memory: {grown / 1024:.0f} MB above the idle process")

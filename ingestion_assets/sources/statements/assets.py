@@ -21,7 +21,7 @@ from ingestion_assets.sources.statements.derived_assets import DERIVED, LINES, u
 from ingestion_assets.sources.statements.files import MEMBER
 from ingestion_assets.sources.statements.inbox import Inbox
 from ingestion_assets.sources.statements.registry import REGISTERED, STREAM, File, Registry
-from ingestion_assets.sources.statements.streams import CHUNK, FileLines
+from ingestion_assets.sources.statements.streams import CHUNK, READ_AHEAD, WRITERS, FileLines
 from ingestion_assets.sources.statements.tables import lines
 
 RESOURCE = "inbox"  # resource key
@@ -72,7 +72,7 @@ def _lines(config: StatementsConfig) -> dg.AssetsDefinition:
         def said() -> dict[str, Any]:
             return {"files": dg.MetadataValue.json(_states(inbox, files))}
 
-        return Ingestion(streams, metadata=said, progress=said)
+        return Ingestion(streams, READ_AHEAD, WRITERS, metadata=said, progress=said)
 
     return statement_lines
 

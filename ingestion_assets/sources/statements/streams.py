@@ -25,6 +25,9 @@ from ingestion_assets.sources.statements.values import moment
 
 CHUNK = 2_000  # lines of one commit
 
+# Chunks that are read while others commit, and commits side by side: reading takes about as long as two of them.
+READ_AHEAD, WRITERS = 2, 3
+
 
 @dataclass(frozen=True, slots=True)
 class FileLines:
