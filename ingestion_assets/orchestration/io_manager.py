@@ -147,7 +147,8 @@ class StoreIOManager(dg.IOManager):
             **run_metadata,
         }
         for key in keys:
-            of_partition = {"dagster/partition_row_count": counts.get(key, 0), **of_run}
+            counted = {} if counts is None else {"dagster/partition_row_count": counts.get(key, 0)}
+            of_partition = {**counted, **of_run}
             if not drained.unproved:
                 step.add_asset_metadata(metadata=of_partition, asset_key=context.asset_key, partition_key=key)
             elif key not in unproved:

@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from typing import Any, Literal
 
 import dagster as dg
+import psycopg
 import sqlalchemy as sa
 
 # Dagster orders the dimensions of a key by name: the subject has to come first.
@@ -47,6 +48,8 @@ YEARS, IDS = Grid("", "year"), Grid("", "ids")
 
 WIDTH = 1_000  # ids of a range
 RANGES = 20  # and one for all ids beyond them
+
+COUNT_SECONDS = 5.0  # that the rows of partitions may be counted for
 
 
 def grid_of(partitions_def: dg.PartitionsDefinition[str]) -> Grid:
@@ -216,28 +219,58 @@ def _midnight(day: date) -> sa.ColumnElement[object]:
 
 
 def rows_by_partition(
-    engine: sa.Engine, table: sa.Table, time_column: str, keys: Sequence[str], grid: Grid = CHAIN_DAYS
+    engine: sa.Engine,
+    table: sa.Table,
+    time_column: str,
+    keys: Sequence[str],
+    grid: Grid = CHAIN_DAYS,
+    *,
+    seconds: float = COUNT_SECONDS,
+) -> dict[str, int] | None:
+    """How many rows each of these partitions holds; partitions without any are left out.
+
+    Args:
+        engine: where they are.
+        table: whose rows.
+        time_column: says which partition a row belongs to.
+        keys: of the partitions.
+        grid: that they are of.
+        seconds: that a query may take. A partition may be a whole feed, and nothing depends on its count.
+
+    Returns:
+        None: one took longer.
+    """
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.text(f"SET LOCAL statement_timeout = {int(seconds * 1000)}"))
+            return _counted(connection, table, time_column, keys, grid)
+    except sa.exc.OperationalError as error:
+        if isinstance(error.orig, psycopg.errors.QueryCanceled):
+            return None
+        raise
+
+
+def _counted(
+    connection: sa.Connection, table: sa.Table, time_column: str, keys: Sequence[str], grid: Grid
 ) -> dict[str, int]:
-    """How many rows each of these partitions holds; partitions without any are left out."""
-    with engine.connect() as connection:
-        if grid.step in ("year", "ids"):
-            return _by_number(connection, table, time_column, keys, grid)
-        if grid.step is None:
-            name = table.c[grid.subject]
-            of_names = sa.select(name, sa.func.count()).where(name.in_(keys)).group_by(name)
-            return {row[0]: row[1] for row in connection.execute(of_names)}
-        begin = sa.func.date_trunc(grid.step, sa.func.timezone("UTC", _moment(table.c[time_column])))
-        day = sa.func.to_char(begin, "YYYY-MM-DD")
-        counts: dict[str, int] = {}
-        for subject, own_spans in spans(keys, grid).items():
-            for span in own_spans:
-                query = (
-                    sa.select(day, sa.func.count())
-                    .where(_in_span(table, time_column, subject, span, grid))
-                    .group_by(day)
-                )
-                for begins_with, count in connection.execute(query):
-                    counts[f"{subject}|{begins_with}"] = count
+    if grid.step in ("year", "ids"):
+        return _by_number(connection, table, time_column, keys, grid)
+    if grid.step is None:
+        name = table.c[grid.subject]
+        of_names = sa.select(name, sa.func.count()).where(name.in_(keys)).group_by(name)
+        return {row[0]: row[1] for row in connection.execute(of_names)}
+    begin = sa.func.date_trunc(grid.step, sa.func.timezone("UTC", _moment(table.c[time_column])))
+    day = sa.func.to_char(begin, "YYYY-MM-DD")
+    counts: dict[str, int] = {}
+    for subject, own_spans in spans(keys, grid).items():
+        for span in own_spans:
+            query = (
+                sa.select(day, sa.func.count())
+                .where(_in_span(table, time_column, subject, span, grid))
+                .group_by(day)
+            )
+            for begins_with, count in connection.execute(query):
+                counts[f"{subject}|{begins_with}"] = count
     return counts
 
 

@@ -76,6 +76,16 @@ def test_rows_are_counted_by_the_day_they_fall_on_in_utc(database_url, connectio
     assert counts == {key: truth[key] for key in wanted if key in truth}
 
 
+def test_what_cannot_be_counted_in_time_is_not_counted(database_url, connection):
+    """A partition may be a whole feed; a run does not wait for a number that nothing depends on."""
+    engine = database.engine(database_url)
+    tiny.TABLE.metadata.create_all(engine)
+    with connection.transaction():
+        connection.execute("LOCK TABLE raw.tiny")
+        assert partitions.rows_by_partition(engine, tiny.TABLE, "at", ["a|2024-01-02"], seconds=0.1) is None
+    assert partitions.rows_by_partition(engine, tiny.TABLE, "at", ["a|2024-01-02"], seconds=0.1) == {}
+
+
 def test_a_chain_with_a_strange_name_counts_as_any_other(database_url, connection):
     """Values are bound, never written into SQL."""
     engine = database.engine(database_url)
