@@ -115,7 +115,7 @@ def agrees_by_count(connection, table: str, kind: str, folder: Path) -> None:
     "name",
     [
         "rpc",
-        "blockscout",
+        pytest.param("blockscout", marks=pytest.mark.drill),
         pytest.param("blockscout-rest", marks=pytest.mark.drill),
         pytest.param("routescan", marks=pytest.mark.drill),
     ],

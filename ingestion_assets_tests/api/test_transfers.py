@@ -4,7 +4,7 @@ import random
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_assets.api import store
@@ -24,6 +24,7 @@ from ingestion_assets_tests.api.world import (
     stored,
     walk,
 )
+from ingestion_assets_tests.effort import examples
 
 
 def ids(found):
@@ -68,7 +69,7 @@ def is_wanted(row, question):
     )
 
 
-@settings(max_examples=40)
+@examples(20)
 @given(question=FILTERS)
 def test_walking_all_pages_gives_what_the_filter_wants_in_the_total_order(api, rows, question):
     """Whatever is asked for, in either direction, in pages of any size; and the total says how many there are."""

@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_assets.engine.drain import drain
+from ingestion_assets_tests.effort import examples
 from ingestion_assets_tests.engine.things import (
     Blocks,
     Countdown,
@@ -76,7 +77,7 @@ def drain_until_death(streams, pool, run):
         drain(cut, mortal, read_ahead=run.read_ahead, readers=run.readers, writers=run.writers)
 
 
-@settings(max_examples=120)
+@examples(60)
 @given(streams=STREAMS, runs=RUNS)
 def test_crashes_anywhere_leave_the_tables_of_one_quiet_run(store, connection, streams, runs):
     """Before, inside and after any commit; pages cut otherwise in each run; equal, rejected and refused records."""

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_assets.engine.coverage import union
@@ -16,6 +16,7 @@ from ingestion_assets.engine.errors import IngestionError, Transient
 from ingestion_assets.sandbox import explorer
 from ingestion_assets.sources.evm.records import KINDS
 from ingestion_assets.sources.evm.streams import History, stream_key
+from ingestion_assets_tests.effort import examples
 from ingestion_assets_tests.sources.evm.reading import ALL_DAYS, TOKENTX, TXLIST, chain_at, stored, truth
 from ingestion_assets_tests.upstream import Head, Upstream, small_chain
 
@@ -188,7 +189,7 @@ def healthy():
         yield server
 
 
-@settings(max_examples=15)
+@examples(8)
 @given(plan=st.lists(FAULTS, min_size=1, max_size=4), page_size=st.sampled_from([7, 40, 1_000]))
 def test_after_any_faults_the_next_drain_and_a_replay_complete(store, connection, healthy, plan, page_size):
     """Whatever went wrong in whatever order: no row lost, none doubled, none invented, no letter left."""

@@ -4,7 +4,7 @@ import itertools
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_assets.engine.drain import drain
@@ -13,6 +13,7 @@ from ingestion_assets.sources.evm.config import Depth, Tag
 from ingestion_assets.sources.evm.forks import KEPT
 from ingestion_assets.sources.evm.records import TOKEN_TRANSFERS, TRANSACTIONS
 from ingestion_assets.sources.evm.streams import History
+from ingestion_assets_tests.effort import examples
 from ingestion_assets_tests.sources.evm.reading import ALL_DAYS, chain_of
 from ingestion_assets_tests.sources.evm.tiny import ALICE, BOB, CAROL, Ledger, Record, Tiny, stored_ids
 
@@ -147,7 +148,7 @@ def test_what_is_not_in_the_reorganised_branch_keeps_its_rows_of_others(store, c
     assert other.questions == []
 
 
-@settings(max_examples=30)
+@examples(15)
 @given(
     steps=st.lists(st.tuples(st.integers(0, 45), st.integers(0, 6)), min_size=1, max_size=5),
     at_once=st.sampled_from([1, None]),

@@ -28,6 +28,7 @@ from ingestion_assets.sources.evm.config import Tag
 from ingestion_assets.sources.evm.provider import ALL, Reading
 from ingestion_assets.sources.evm.records import ERC20_TRANSFERS, TOKEN_TRANSFERS, Page
 from ingestion_assets.sources.evm.streams import MOST_ASKED, STRIDE, Gaps, History
+from ingestion_assets_tests.effort import examples
 from ingestion_assets_tests.sources.evm.reading import ALL_DAYS, chain_of, nothing_done
 from ingestion_assets_tests.sources.evm.tiny import (
     ALICE,
@@ -204,7 +205,7 @@ PROVIDERS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=80)
+@examples(40)
 @given(plan=PROVIDERS, runs=st.integers(1, 3))
 def test_many_failing_providers_give_what_one_alone_gives(store, connection, plan, runs):
     """Kinds mixed, any error at any moment, doubts and nonsense: never a wrong row, never a block asked twice, all of it in the end."""

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_assets.engine.coverage import intersection, union
@@ -22,6 +22,7 @@ from ingestion_assets.sources.evm.records import (
     Page,
 )
 from ingestion_assets.sources.evm.streams import History
+from ingestion_assets_tests.effort import examples
 from ingestion_assets_tests.sources.evm.reading import ALL_DAYS, chain_of
 from ingestion_assets_tests.sources.evm.tiny import (
     ALICE,
@@ -199,7 +200,7 @@ def test_what_nobody_settles_is_taken_out_of_the_coverage_and_named(store, lie):
     assert lies(store, ledger) == {}
 
 
-@settings(max_examples=30)
+@examples(15)
 @given(
     left_out=st.sets(st.integers(0, 8)),
     invented=st.sets(st.integers(0, TOP), max_size=3),

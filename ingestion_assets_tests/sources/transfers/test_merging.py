@@ -5,13 +5,14 @@ from contextlib import suppress
 from datetime import date
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_assets.engine.drain import drain
 from ingestion_assets.engine.store import Store, connection_pool
 from ingestion_assets.sources.transfers.merging import Merge
 from ingestion_assets.sources.transfers.streams import Changes, OutdatedTotals
+from ingestion_assets_tests.effort import examples
 from ingestion_assets_tests.engine.things import Countdown, Death, SteppingPool, die, impatient
 from ingestion_assets_tests.sources.transfers.tiny import (
     CHAIN,
@@ -162,7 +163,7 @@ def do(store, connection, step):
             normalise(store)
 
 
-@settings(max_examples=12)
+@examples(8)
 @given(steps=st.lists(STEPS, max_size=8))
 def test_in_whatever_order_things_happen_the_store_is_the_multiset_maximum(store, connection, steps):
     """Rows come and go in both tables, with runs between them: at the end each transfer is there once."""
