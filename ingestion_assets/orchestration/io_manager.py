@@ -140,8 +140,9 @@ class StoreIOManager(dg.IOManager):
         with sorted_for_dagster():
             unproved = set(obj.partitions_of(drained.unproved)) if drained.unproved else set()
         step = context.step_context
+        rows = metadata.row_count(self._engine, table)
         of_run = {
-            "dagster/row_count": metadata.row_count(self._engine, table),
+            **({} if rows is None else {"dagster/row_count": rows}),
             **metadata.coverage(self._store, obj.streams),
             **obj.metadata(),
             **run_metadata,

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ingestion_assets.engine.coverage import Ranges, difference, size, union
 from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Stream, Tally
+from ingestion_assets.orchestration.counting import SECONDS, in_time
 
 COUNTED = 1_000_000  # rows up to which a table is counted; beyond, Postgres's own estimate has to do
 
@@ -58,9 +59,10 @@ def coverage(store: Store, streams: Sequence[Stream]) -> dict[str, Any]:
     }
 
 
-def row_count(engine: sa.Engine, table: sa.Table) -> int:
-    """The rows of a table: exact while that is cheap."""
-    with engine.connect() as connection:
+def row_count(engine: sa.Engine, table: sa.Table, *, seconds: float = SECONDS) -> int | None:
+    """The rows of a table: exact while that is cheap, then what Postgres estimates; None: it does not yet, and counting takes too long."""
+
+    def count(connection: sa.Connection) -> int:
         estimate = connection.scalar(
             sa.text(  # of a table with partitions, Postgres estimates only these
                 "SELECT sum(greatest(reltuples, 0)) FROM pg_partition_tree(to_regclass(:name)) AS part"
@@ -71,3 +73,5 @@ def row_count(engine: sa.Engine, table: sa.Table) -> int:
         if estimate is not None and estimate > COUNTED:
             return int(estimate)
         return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+
+    return in_time(engine, count, seconds=seconds)

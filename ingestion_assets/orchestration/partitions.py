@@ -13,8 +13,9 @@ from datetime import date, timedelta
 from typing import Any, Literal
 
 import dagster as dg
-import psycopg
 import sqlalchemy as sa
+
+from ingestion_assets.orchestration.counting import SECONDS, in_time
 
 # Dagster orders the dimensions of a key by name: the subject has to come first.
 CHAIN, DAY = "chain", "day"
@@ -48,8 +49,6 @@ YEARS, IDS = Grid("", "year"), Grid("", "ids")
 
 WIDTH = 1_000  # ids of a range
 RANGES = 20  # and one for all ids beyond them
-
-COUNT_SECONDS = 5.0  # that the rows of partitions may be counted for
 
 
 def grid_of(partitions_def: dg.PartitionsDefinition[str]) -> Grid:
@@ -225,7 +224,7 @@ def rows_by_partition(
     keys: Sequence[str],
     grid: Grid = CHAIN_DAYS,
     *,
-    seconds: float = COUNT_SECONDS,
+    seconds: float = SECONDS,
 ) -> dict[str, int] | None:
     """How many rows each of these partitions holds; partitions without any are left out.
 
@@ -240,14 +239,9 @@ def rows_by_partition(
     Returns:
         None: one took longer.
     """
-    try:
-        with engine.begin() as connection:
-            connection.execute(sa.text(f"SET LOCAL statement_timeout = {int(seconds * 1000)}"))
-            return _counted(connection, table, time_column, keys, grid)
-    except sa.exc.OperationalError as error:
-        if isinstance(error.orig, psycopg.errors.QueryCanceled):
-            return None
-        raise
+    return in_time(
+        engine, lambda connection: _counted(connection, table, time_column, keys, grid), seconds=seconds
+    )
 
 
 def _counted(
