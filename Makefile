@@ -23,7 +23,7 @@ lint: $(VENV)/ready      ## ruff and mypy
 drills: $(VENV)/ready    ## the long forms: kills, races, reorganised days
 	ACCEPTANCE_BLOCKS=400 $(BIN)/python -m pytest -m drill $(PYTEST)
 	ACCEPTANCE_BLOCKS=400 $(BIN)/python -m pytest -m "not drill" ingestion_assets_tests/acceptance $(PYTEST)
-	TEST_EFFORT=4 $(BIN)/python -m pytest -m "not drill" ingestion_assets_tests/engine ingestion_assets_tests/sources/evm ingestion_assets_tests/sources/transfers $(PYTEST)
+	TEST_EFFORT=4 $(BIN)/python -m pytest -m "not drill" ingestion_assets_tests/engine ingestion_assets_tests/sources/evm ingestion_assets_tests/sources/transfers ingestion_assets_tests/api $(PYTEST)
 
 bench: $(VENV)/ready     ## rows per second from explorer to committed rows, and what a launch costs
 	$(BIN)/python benchmarks/rows.py

@@ -231,17 +231,35 @@ def _branches(shape: _Shape, edges: tuple[Edge, ...]) -> Iterator[sql.Composable
             )
 
 
+def _names(columns: tuple[str, ...]) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def _in_words(columns: tuple[str, ...]) -> sql.Composable:
+    """The same, as answers tell them."""
+    return sql.SQL(", ").join(_AS_TEXT.get(name, sql.Identifier(name)) for name in columns)
+
+
+def _of_branches(
+    shape: _Shape, edges: tuple[Edge, ...], columns: sql.Composable, most: sql.Composable
+) -> sql.Composable:
+    """The first rows of each branch, `most` of each."""
+    inner = _order(_OF_CHAIN, newest_first=shape.newest_first)
+    branch = sql.SQL("(SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {})")
+    parts = [
+        branch.format(columns, _TABLE, conditions, inner, most) for conditions in _branches(shape, edges)
+    ]
+    return sql.SQL(" UNION ALL ").join(parts)
+
+
 @lru_cache(maxsize=4_096)
 def _page(shape: _Shape, edges: tuple[Edge, ...], columns: tuple[str, ...], limit: int | None) -> bytes:
     """With the limit in its text, a plan that is kept for all values knows how little is read; None: all but one row is skipped."""
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    branch = sql.SQL("(SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {})")
     most = sql.Placeholder("limit") if limit is None else sql.Literal(limit)
-    inner = _order(_OF_CHAIN, newest_first=shape.newest_first)
-    read = sql.SQL(", ").join(_AS_TEXT.get(name, sql.Identifier(name)) for name in columns)
-    parts = [branch.format(read, _TABLE, conditions, inner, most) for conditions in _branches(shape, edges)]
     query = sql.SQL("SELECT {} FROM ({}) AS branches ORDER BY {}").format(
-        names, sql.SQL(" UNION ALL ").join(parts), _order(ORDER, newest_first=shape.newest_first)
+        _names(columns),
+        _of_branches(shape, edges, _in_words(columns), most),
+        _order(ORDER, newest_first=shape.newest_first),
     )
     tail = sql.SQL(" OFFSET %(skipped)s LIMIT 1") if limit is None else sql.SQL(" LIMIT {}").format(most)
     return (query + tail).as_bytes()
@@ -250,18 +268,12 @@ def _page(shape: _Shape, edges: tuple[Edge, ...], columns: tuple[str, ...], limi
 @lru_cache(maxsize=4_096)
 def _first_counted(shape: _Shape, limit: int, most: int) -> bytes:
     """All that is counted is read as it is stored; only what is answered is put into words."""
-    names = sql.SQL(", ").join(map(sql.Identifier, Stored._fields))
-    read = sql.SQL(", ").join(_AS_TEXT.get(name, sql.Identifier(name)) for name in Stored._fields)
-    inner = _order(_OF_CHAIN, newest_first=shape.newest_first)
-    whole = _order(ORDER, newest_first=shape.newest_first)
-    branch = sql.SQL("(SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {})")
-    parts = [
-        branch.format(names, _TABLE, conditions, inner, sql.Literal(max(limit, most + 1)))
-        for conditions in _branches(shape, _everywhere(shape.chains))
-    ]
+    columns, whole = Stored._fields, _order(ORDER, newest_first=shape.newest_first)
+    rows = _of_branches(shape, _everywhere(shape.chains), _names(columns), sql.Literal(max(limit, most + 1)))
     counted = sql.SQL("SELECT *, count(*) OVER () AS counted FROM ({}) AS branches ORDER BY {} LIMIT {}")
-    first = counted.format(sql.SQL(" UNION ALL ").join(parts), whole, sql.Literal(limit))
-    return sql.SQL("SELECT {}, counted FROM ({}) AS first ORDER BY {}").format(read, first, whole).as_bytes()
+    first = counted.format(rows, whole, sql.Literal(limit))
+    query = sql.SQL("SELECT {}, counted FROM ({}) AS first ORDER BY {}")
+    return query.format(_in_words(columns), first, whole).as_bytes()
 
 
 @lru_cache(maxsize=4_096)
