@@ -34,6 +34,13 @@ def text(value: str | None) -> bytes:
         return _LONE_SURROGATE.sub("\ufffd", value).encode()
 
 
+def verbatim(value: str) -> str:
+    """One text column that is most often printable, and then stays as it is, to be encoded with others."""
+    if value.isprintable() and "\\" not in value:
+        return value
+    return text(value).decode()
+
+
 def printable(value: str) -> str:
     """A text that Postgres can hold as a parameter, as `text` is for COPY."""
     return _LONE_SURROGATE.sub("\ufffd", value.replace("\0", NUL_SYMBOL))

@@ -55,13 +55,7 @@ class Hashed:
 
     def read(self, size: int, /) -> bytes:
         """As the source's own."""
-        return self._seen(self._source.read(size))
-
-    def readline(self, size: int, /) -> bytes:
-        """As the source's own."""
-        return self._seen(self._source.readline(size))
-
-    def _seen(self, found: bytes) -> bytes:
+        found = self._source.read(size)
         self._sha256.update(found)
         self.size += len(found)
         return found

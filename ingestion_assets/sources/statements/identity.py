@@ -20,7 +20,7 @@ class Ordinals:
     """
 
     def __init__(self, dialect: str, *, in_order: bool) -> None:
-        self._prefix = dialect.encode()
+        self._hash = blake2b(digest_size=16, key=dialect.encode())
         self._in_order = in_order
         self._at: datetime | None = None
         self._moment = ""
@@ -32,12 +32,13 @@ class Ordinals:
             if self._in_order:
                 self._seen.clear()
             self._at, self._moment = line.at, line.at.isoformat()
-        # Absent and empty are one: exporters differ in which of them they write.
-        text = "\x1f".join([line.section, self._moment, *[part or "" for part in line.key]])
-        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._prefix)
-        found = key.digest()
+        hashed = self._hash.copy()
+        text = f"{line.section}\x1f{self._moment}\x1f{line.key}"
+        hashed.update(text.encode("utf-8", "surrogatepass"))
+        found = hashed.digest()
         ordinal = self._seen.get(found, 0)
         self._seen[found] = ordinal + 1
         if ordinal:
-            key.update(b"\x1f%d" % ordinal)
-        return ordinal, key.hexdigest()
+            hashed.update(b"\x1f%d" % ordinal)
+            found = hashed.digest()
+        return ordinal, found.hex()

@@ -3,7 +3,7 @@
 Nothing here reads. A new dialect is an object with a name, a broker, `recognises` and `read`; see docs/adding_a_dialect.md.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -29,7 +29,8 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         raw: the line verbatim, without its line end.
         section: the part of the statement it stands in, by its English name.
         at: when (UTC); midnight of its day where it tells no time, of the statement's last day where it tells no day.
-        key: what makes it this line and no other in its account: normalised, so that another export gives the same.
+        key: what makes it this line and no other in its account, of `key_of`: normalised, so that another export gives the
+            same.
         payload: its columns; decimals as plain text, times in UTC, None where nothing is said.
         account: whose it is, where the line or its statement says so.
     """
@@ -38,9 +39,17 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     raw: str
     section: str
     at: datetime
-    key: tuple[str | None, ...]
+    key: str
     payload: Mapping[str, str | None]
     account: str | None = None
+
+
+KEY_SEPARATOR = "\x1f"
+
+
+def key_of(parts: Iterable[str | None]) -> str:
+    """A key of several parts. Absent and empty are one: exporters differ in which of them they write."""
+    return KEY_SEPARATOR.join([part or "" for part in parts])
 
 
 class Source(Protocol):
@@ -48,10 +57,6 @@ class Source(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """At most so many bytes; none at the end."""
-        ...
-
-    def readline(self, size: int, /) -> bytes:
-        """The next line with its end, or so many bytes of it; none at the end."""
         ...
 
 

@@ -71,9 +71,10 @@ class FileLines:
             chunk = _Chunk(self, gaps)
             for record in dialect.read(source):
                 position = record.position or 0
-                for batch in chunk.up_to(position):
-                    verify()
-                    yield batch
+                if chunk.is_due(position):
+                    for batch in chunk.up_to(position):
+                        verify()
+                        yield batch
                 numbered = ordinals.next(record) if isinstance(record, Line) else None
                 if chunk.wants(position):
                     chunk.add(record, numbered)
@@ -110,29 +111,23 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 class _Rows:
-    """Lines of one file as COPY text."""
+    """Lines of one file as COPY text, to be encoded as a whole."""
 
     def __init__(self, stream: FileLines) -> None:
         file = stream.file
-        self._account, self._dialect = rows.text(file.account), rows.text(file.dialect)
-        self._hash = file.hash.encode()
+        self._account, self._dialect = rows.verbatim(file.account), rows.verbatim(file.dialect)
+        self._hash = file.hash
         self._first_week = stream.first_week
         self._begin = datetime.combine(stream.first_week, time(), UTC)
         self._end = datetime.combine(stream.last_week + timedelta(days=7), time(), UTC)
 
-    def row(self, line: Line, ordinal: int, identity: str) -> bytes:
+    def row(self, line: Line, ordinal: int, identity: str) -> str:
         """One line."""
-        return b"%b\t%b\t%b\t%b\t%d\t%b\t%b\t%b\t%d\t%b\n" % (
-            self._account,
-            moment(line.at).encode(),
-            self._dialect,
-            rows.text(line.section),
-            ordinal,
-            _payload(msgspec.json.encode(line.payload)),
-            _verbatim(line.raw),
-            self._hash,
-            line.position,
-            identity.encode(),
+        json = msgspec.json.encode(line.payload)  # UTF-8 on one line: only a backslash in it concerns COPY
+        payload = (rows.payload(json) if b"\\" in json else json).decode()
+        return (
+            f"{self._account}\t{moment(line.at)}\t{self._dialect}\t{rows.verbatim(line.section)}\t{ordinal}\t{payload}\t"
+            f"{rows.verbatim(line.raw)}\t{self._hash}\t{line.position}\t{identity}\n"
         )
 
     def outside(self, line: Line) -> str | None:
@@ -140,22 +135,6 @@ class _Rows:
         if self._begin <= line.at < self._end:
             return None
         return f"dated {line.at:%Y-%m-%d}, which is not between {self._first_week} and the end of this week"
-
-
-def _payload(json: bytes) -> bytes:
-    """What we have encoded ourselves is UTF-8 on one line; only a backslash in it concerns COPY."""
-    return rows.payload(json) if b"\\" in json else json
-
-
-def _verbatim(raw: str) -> bytes:
-    """A line as COPY text. There is nothing to escape in most of them."""
-    try:
-        found = raw.encode()
-    except UnicodeEncodeError:
-        return rows.text(raw)
-    if b"\\" in found or b"\t" in found or b"\n" in found or b"\r" in found or b"\0" in found:
-        return rows.text(raw)
-    return found
 
 
 class _Chunk:
@@ -167,11 +146,15 @@ class _Chunk:
         self._rows_of = _Rows(stream)
         self._gaps: list[Range] = list(gaps)
         self._file = stream.file
-        self._rows: list[bytes] = []
+        self._rows: list[str] = []
         self._ids: list[str] = []
         self._times: tuple[datetime, datetime] | None = None  # of the earliest and the latest line
         self._rejected: list[Rejected] = []
         self._size = 0
+
+    def is_due(self, position: int) -> bool:
+        """Whether something is whole when the next line is at this position."""
+        return bool(self._gaps) and (self._size >= self._size_wanted or self._gaps[0][1] < position)
 
     def wants(self, position: int) -> bool:
         """Whether a line is missing."""
@@ -209,7 +192,7 @@ class _Chunk:
         lo, end = self._gaps.pop(0)
         if hi < end:
             self._gaps.insert(0, (hi + 1, end))
-        found = Rows(lines, b"".join(self._rows), len(self._rows), least="file")
+        found = Rows(lines, "".join(self._rows).encode(), len(self._rows), least="file")
         batch = Batch(
             Covered(lo, hi, self._evidence),
             (found, self._held(lo, hi)),

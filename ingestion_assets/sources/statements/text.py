@@ -2,12 +2,13 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import chain
 
 from ingestion_assets.sources.statements.line import Source, Unreadable
 
 MOST_BYTES = 1 << 20  # of one line, and of one record that spans several
+BLOCK = 1 << 17  # that are read at once
 BOM = "\ufeff"
 
 # Cheap, and true of every line that holds a formula: only then are its cells looked at one by one.
@@ -16,28 +17,64 @@ _FORMULA = re.compile(r"\s*(?:[=@]|[+\-][^,]*[(|!])")
 
 
 def physical_lines(source: Source) -> Iterator[str]:
-    """The lines of a text file with their line ends, without the byte order mark.
+    """The lines of a text file without the newlines that end them, and without the byte order mark.
 
     Raises:
         Unreadable: a line is too long, or is no UTF-8 text.
     """
-    number = 0
-    while raw := source.readline(MOST_BYTES + 1):
-        number += 1
-        if len(raw) > MOST_BYTES:
-            raise Unreadable(f"line {number:,} is longer than {MOST_BYTES:,} bytes")
-        if b"\0" in raw:
-            utf16 = (
-                "; it seems to be UTF-16: save it as UTF-8" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-            )
-            raise Unreadable(f"line {number:,} holds NUL bytes, so this is no text in UTF-8{utf16}")
+    return chain.from_iterable(_blocks(source))
+
+
+def _blocks(source: Source) -> Iterator[list[str]]:
+    """Many lines at once: what is true of all of them is seen once."""
+    number = 0  # of lines before the block
+    rest = b""
+    while found := source.read(BLOCK):
+        whole, newline, rest = (rest + found).rpartition(b"\n")
+        if newline:
+            lines = yield from _decoded(whole, number)
+            number += lines
+        if len(rest) > MOST_BYTES:
+            raise _too_long(number + 1)
+    if rest:
+        yield from _decoded(rest, number)
+
+
+def _decoded(block: bytes, before: int) -> Generator[list[str], None, int]:
+    """The lines of a block, of which so many come before it; returns how many they are."""
+    if len(block) <= MOST_BYTES and b"\0" not in block:
         try:
-            line = raw.decode()
-        except UnicodeDecodeError as error:
-            raise Unreadable(
-                f"line {number:,} is no UTF-8 ({error.reason} at byte {error.start:,}): save it as UTF-8"
-            ) from error
-        yield line.removeprefix(BOM) if number == 1 else line
+            lines = block.decode().split("\n")
+        except UnicodeDecodeError:
+            pass  # the line that it is in will say so
+        else:
+            if not before:
+                lines[0] = lines[0].removeprefix(BOM)
+            yield lines
+            return len(lines)
+    each = block.split(b"\n")
+    for number, raw in enumerate(each, before + 1):
+        yield [_text_of(number, raw)]
+    return len(each)
+
+
+def _text_of(number: int, raw: bytes) -> str:
+    if len(raw) > MOST_BYTES:
+        raise _too_long(number)
+    if b"\0" in raw:
+        utf16 = "; it seems to be UTF-16: save it as UTF-8" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise Unreadable(f"line {number:,} holds NUL bytes, so this is no text in UTF-8{utf16}")
+    try:
+        line = raw.decode()
+    except UnicodeDecodeError as error:
+        raise Unreadable(
+            f"line {number:,} is no UTF-8 ({error.reason} at byte {error.start:,}): save it as UTF-8"
+        ) from error
+    return line.removeprefix(BOM) if number == 1 else line
+
+
+def _too_long(number: int) -> Unreadable:
+    return Unreadable(f"line {number:,} is longer than {MOST_BYTES:,} bytes")
 
 
 def records(source: Source) -> Iterator[tuple[int, str, list[str]]]:
@@ -47,11 +84,12 @@ def records(source: Source) -> Iterator[tuple[int, str, list[str]]]:
         Unreadable: it is no such file, or it holds a formula.
     """
     lines = physical_lines(source)
+    longest = csv.field_size_limit()
     position = 1
     for line in lines:
         taken = 1
-        raw = line.rstrip("\r\n")
-        if '"' in raw or "\r" in raw or len(raw) > csv.field_size_limit():
+        raw = line.rstrip("\r")
+        if '"' in raw or "\r" in raw or len(raw) > longest:
             written, cells = _decided(position, line, lines)
             taken, raw = len(written), "".join(written).rstrip("\r\n")
         else:  # then a comma is a comma
@@ -64,19 +102,19 @@ def records(source: Source) -> Iterator[tuple[int, str, list[str]]]:
 
 
 def _decided(position: int, line: str, following: Iterator[str]) -> tuple[list[str], list[str]]:
-    """A record that begins with this line, by the rules of quotes: all its lines, and its cells."""
+    """A record that begins with this line, by the rules of quotes: all its lines with their ends, and its cells."""
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
         size = 0
         for one in chain((line,), following):
-            size += len(one)
+            size += len(one) + 1
             if size > MOST_BYTES:
                 raise Unreadable(
                     f"a quote is opened at line {position:,} and not closed within {MOST_BYTES:,} bytes"
                 )
-            taken.append(one)
-            yield one
+            taken.append(one + "\n")
+            yield taken[-1]
 
     try:
         cells = next(csv.reader(lines()))

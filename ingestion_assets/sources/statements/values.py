@@ -71,7 +71,6 @@ def moment(when: datetime) -> str:
     return when.isoformat().removesuffix("+00:00") + "Z"
 
 
-@lru_cache(maxsize=65_536)
 def zoned(cell: str) -> datetime:
     """An ISO time with its offset: seconds or minutes, +0100, +01:00 or Z."""
     try:
@@ -86,7 +85,6 @@ def zoned(cell: str) -> datetime:
 def in_zone(zone: tzinfo) -> Callable[[str], datetime]:
     """A reader of times that are written in this zone and do not say so; where they do, they are believed."""
 
-    @lru_cache(maxsize=65_536)
     def read(cell: str) -> datetime:
         written = cell.strip()
         bare = written.removesuffix(" UTC")

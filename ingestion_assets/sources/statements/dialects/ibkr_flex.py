@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time
 
 from ingestion_assets.engine.stream import Rejected
-from ingestion_assets.sources.statements.line import Line, Source
+from ingestion_assets.sources.statements.line import Line, Source, key_of
 from ingestion_assets.sources.statements.values import NOTHING, ibkr, ibkr_time, number
 from ingestion_assets.sources.statements.xml import Element, elements
 
@@ -77,7 +77,7 @@ def _line(element: Element, statement: Mapping[str, str]) -> Line:
         period = (statement.get("fromDate"), statement.get("toDate"))
         key = (*period, *(f"{name}={payload[name]}" for name in sorted(payload)))
     account = statement.get("accountId") or said.get("accountId")
-    return Line(element.number, element.raw, element.name, at, key, payload, account)
+    return Line(element.number, element.raw, element.name, at, key_of(key), payload, account)
 
 
 def _is_said(attributes: Mapping[str, str], name: str) -> bool:

@@ -21,7 +21,7 @@ from ingestion_assets.sources.statements.dialects.ibkr_languages import (
     PERIOD,
     SECTIONS,
 )
-from ingestion_assets.sources.statements.line import Line, Source, Unreadable
+from ingestion_assets.sources.statements.line import Line, Source, Unreadable, key_of
 from ingestion_assets.sources.statements.values import NOTHING, Value, ibkr, ibkr_time, number
 from ingestion_assets.sources.statements.values import text as as_text
 
@@ -174,9 +174,9 @@ class _Statement:
         event = self._dialect.events.get(section)
         at = self._when(event, named) if event is not None and kind == "Data" else None
         if event is not None and at is not None:
-            key = tuple(payload.get(name) for name in event.key)
+            key = key_of(payload.get(name) for name in event.key)
         else:
-            key = (kind, self._period, *payload.values())
+            key = key_of((kind, self._period, *payload.values()))
         account = named.get("Account", "").strip() if event is not None else ""
         return Line(position, raw, section, at or self._end, key, payload, account or self._account)
 
