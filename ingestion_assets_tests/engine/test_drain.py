@@ -1,13 +1,15 @@
 """The one loop: what it commits, what it says, and how it ends."""
 
+import contextlib
 import queue
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ingestion_assets.engine.drain import drain
+from ingestion_assets.engine.drain import TURN, drain
 from ingestion_assets.engine.errors import SchemaDrift, Transient
 from ingestion_assets.engine.store import Store
 from ingestion_assets.engine.stream import Batch, Covered, Done, Settled, Tally, Unproved
@@ -135,6 +137,22 @@ def test_an_error_of_whoever_is_told_ends_the_drain_after_that_commit(store, con
     with pytest.raises(KeyboardInterrupt):
         drain([BLOCKS], store, on_commit=tell)
     assert coverage(connection) == {"blocks": ((0, 2),)}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_take_short_turns_until_the_drain_ends(store, fails):
+    """However it ends: how long they are belongs to the whole process."""
+    before, seen = sys.getswitchinterval(), []
+
+    def told(*_):
+        seen.append(sys.getswitchinterval())
+        if fails:
+            raise RuntimeError
+
+    with contextlib.suppress(RuntimeError):
+        drain([BLOCKS], store, on_commit=told)
+    assert seen[0] == pytest.approx(TURN)
+    assert sys.getswitchinterval() == before > TURN
 
 
 def test_a_stream_is_closed_at_once_when_a_commit_fails(store):
