@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
+from msgspec.structs import replace
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response, StreamingResponse
@@ -22,7 +23,7 @@ from ingestion_assets.api.parameters import (
     TotalsQuestion,
     TransferQuestion,
 )
-from ingestion_assets.api.responding import document, documented, refusals, respond
+from ingestion_assets.api.responding import document, documented, encoded, refusals, respond
 from ingestion_assets.api.routing import QuestionRoute
 from ingestion_assets.api.service import Service
 
@@ -107,8 +108,9 @@ def _transfers(app: FastAPI, service: Service, config: ApiConfig) -> None:
         """A page of transfers in one order over all chains, how many there are, how fresh they are, and what is known to be whole."""
         answer = await transfers.Asked(service, question, client_of(request)).answer()
         codes = [(one.scope, one.code) for one in answer.warnings]
-        says = (answer.data, answer.meta, answer.source == "upstream", answer.stale, answer.coverage, codes)
-        return respond(request, answer, says)
+        data = encoded(answer.data)
+        says = (data, answer.meta, answer.source == "upstream", answer.stale, answer.coverage, codes)
+        return respond(request, replace(answer, data=data), says)
 
     @app.get(
         "/api/transfers/export",

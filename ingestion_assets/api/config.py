@@ -36,9 +36,9 @@ class ServedProvider:
     per_day: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ServedChain:
-    """One chain of sources.yaml."""
+    """One chain of sources.yaml; equal to itself only, so that what follows from it can be remembered."""
 
     name: str
     chain_id: int

@@ -8,6 +8,8 @@ means: read by `evm`, and in `core.transfers` by now.
 from collections.abc import Sequence
 from functools import lru_cache
 
+from msgspec.structs import replace
+
 from ingestion_assets.api.answers import BlockRange, ChainCoverage, CoveredRange
 from ingestion_assets.api.config import ALL_TOKENS, ServedChain
 from ingestion_assets.api.pages import Wanted
@@ -62,23 +64,21 @@ def of_question(
     Returns:
         The blocks, the streams that say so, and a sentence where the store cannot have all that was asked for.
     """
-    note: str | None = None
     if streams := able(chain, wanted.address, wanted.token):
         ranges = union(blocks for stream in streams for blocks in covered(snapshot, stream))
     else:
         streams = watched(chain)
         ranges = everywhere(snapshot, chain)
-        if wanted.address is not None or wanted.token is not None:
-            what = " in ".join(
-                text
-                for text in (
-                    f"account {wanted.address}" if wanted.address else "",
-                    f"token {wanted.token}" if wanted.token else "",
-                )
-                if text
-            )
-            note = f"{what} is not watched on {chain.name}: there are only transfers that involve what is"
-    return difference(ranges, snapshot.pending.get(chain.name, ())), streams, note
+    return difference(ranges, snapshot.pending.get(chain.name, ())), streams, _note(chain, wanted)
+
+
+def _note(chain: ServedChain, wanted: Wanted) -> str | None:
+    """A sentence where the store cannot have all transfers of an account or a token."""
+    account = [f"account {wanted.address}"] if wanted.address else []
+    token = [f"token {wanted.token}"] if wanted.token else []
+    if not (account or token) or able(chain, wanted.address, wanted.token):
+        return None
+    return f"{' in '.join(account + token)} is not watched on {chain.name}: there are only transfers that involve what is"
 
 
 @lru_cache(maxsize=64)
@@ -111,9 +111,17 @@ def span(snapshot: Snapshot, chain: ServedChain, wanted: Wanted, ranges: Ranges)
     return (lo, hi) if lo <= hi else None
 
 
-@lru_cache(maxsize=512)
 def of_answer(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> ChainCoverage:
     """What an answer says of its own completeness on one chain."""
+    within = Wanted((), lo=wanted.lo, hi=wanted.hi, since=wanted.since, until=wanted.until)
+    note = _note(chain, wanted)
+    if note is not None:  # then it is the same for every account and token
+        return replace(_of_answer(snapshot, chain, within), complete=False, note=note)
+    return _of_answer(snapshot, chain, replace(within, address=wanted.address, token=wanted.token))
+
+
+@lru_cache(maxsize=512)
+def _of_answer(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> ChainCoverage:
     ranges, streams, note = of_question(snapshot, chain, wanted)
     reach = span(snapshot, chain, wanted, ranges)
     inside = intersection(ranges, [reach]) if reach else ()

@@ -1,5 +1,6 @@
 """How the API reads Postgres: a bounded pool, a limit of time on every query, and read-only, whatever is asked."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -39,6 +40,7 @@ class Database:
     def __init__(self, url: str, limits: Limits) -> None:
         self._limits = limits
         self._is_away = False
+        self._turns = asyncio.Semaphore(limits.connections)
         self._questions = self._pool(url, limits.connections, limits.query_seconds)
         self._exports = self._pool(url, limits.exports, limits.export_seconds)
 
@@ -75,7 +77,9 @@ class Database:
         try:
             await self._rows(b"SELECT 1", ())
         except CannotServe as error:
-            if isinstance(error.__cause__, PoolTimeout) and self._questions.get_stats().get("pool_size"):
+            if isinstance(error.__cause__, PoolTimeout | TimeoutError) and self._questions.get_stats().get(
+                "pool_size"
+            ):
                 return  # it does, but is busy
             await self._questions.check()
             self._is_away = True
@@ -115,6 +119,24 @@ class Database:
             return await self._rows(query, values, plan_anew=plan_anew)
 
     async def _rows(self, query: Query, values: Values, *, plan_anew: bool = False) -> list[TupleRow]:
+        await self._turn()
+        try:
+            return await self._asked(query, values, plan_anew=plan_anew)
+        finally:
+            self._turns.release()
+
+    async def _turn(self) -> None:
+        """Wait until there is a connection. Not in the pool: there each who waits costs as much as a query."""
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._limits.wait_seconds):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise _busy() from error
+
+    async def _asked(self, query: Query, values: Values, *, plan_anew: bool) -> list[TupleRow]:
         async with self._connection(self._questions, self._limits.wait_seconds) as connection:
             if not plan_anew:
                 cursor = await connection.execute(query, values)
@@ -144,8 +166,11 @@ class Database:
         self, pool: AsyncConnectionPool[Connection], wait: float
     ) -> AsyncIterator[Connection]:
         try:
-            async with pool.connection(timeout=wait) as connection:
+            connection = await pool.getconn(wait)
+            try:  # each commits what it does: nothing is open at the end, as the pool's own way would have to see
                 yield connection
+            finally:
+                await pool.putconn(connection)
         except PoolTimeout as error:
             if pool is self._exports and pool.get_stats().get("pool_size", 0) == self._limits.exports:
                 raise CannotServe(
@@ -153,9 +178,7 @@ class Database:
                     f"{self._limits.exports} exports are under way, and no more are made at once",
                     retry_after=30,
                 ) from error
-            raise CannotServe(
-                "STORE_UNAVAILABLE", "Postgres does not answer, or every connection to it is busy"
-            ) from error
+            raise _busy() from error
         except psycopg.errors.QueryCanceled as error:
             raise CannotServe(
                 "QUERY_TIMEOUT",
@@ -163,6 +186,10 @@ class Database:
             ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise _away() from error
+
+
+def _busy() -> CannotServe:
+    return CannotServe("STORE_UNAVAILABLE", "Postgres does not answer, or every connection to it is busy")
 
 
 def _away() -> CannotServe:

@@ -6,11 +6,11 @@ chains there are. The form of the conditions is that of `sources/transfers/table
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
+import msgspec
 from psycopg import sql
 
 from ingestion_assets.api.ordering import Position
@@ -27,8 +27,7 @@ Side = Literal["any", "sender", "receiver"]
 Edge = Literal["none", "whole", "rest", "later"]  # of a branch's chain: which rows come after the position
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, cache_hash=True):
     """Which transfers, of which chains, in which direction. Blocks and `since` are inclusive, `until` is not."""
 
     chains: tuple[str, ...]
@@ -77,8 +76,7 @@ class Wanted:
         return _Shape(len(self.chains), given, self.newest_first, self.is_either)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
+class _Shape(msgspec.Struct, frozen=True, cache_hash=True):
     chains: int
     given: tuple[str, ...]
     newest_first: bool

@@ -19,6 +19,11 @@ SCHEMAS = "#/components/schemas/"
 encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
+def encoded(part: object) -> msgspec.Raw:
+    """A part of an answer that is needed twice, in the answer and in what it says."""
+    return msgspec.Raw(encode(part))
+
+
 def respond(request: Request, answer: object, says: object = None, status: int = 200) -> Response:
     """An answer as JSON.
 

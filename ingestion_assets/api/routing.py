@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingestion_assets.api.errors import from_pydantic
 from ingestion_assets.api.parameters import Question
@@ -20,20 +21,24 @@ from ingestion_assets.api.parameters import Question
 class QuestionRoute(APIRoute):
     """A route of `endpoint(request, question: Annotated[SomeQuestion, Query()]) -> Response`; any other is FastAPI's."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See https://fastapi.tiangolo.com/how-to/custom-request-and-route/."""
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         asked = signature(self.endpoint).parameters.get("question")
-        if asked is None:
-            return super().get_route_handler()
-        model: type[Question] = get_args(asked.annotation)[0]
-        endpoint, known = self.endpoint, model.known()
+        if asked is not None:
+            self.app = _answering(self.endpoint, get_args(asked.annotation)[0])
 
-        async def handle(request: Request) -> Response:
-            try:
-                question = model.model_validate(dict(request.query_params))
-            except ValidationError as error:
-                raise from_pydantic(error, known) from error
-            answer: Response = await endpoint(request, question)
-            return answer
 
-        return handle
+def _answering(endpoint: Callable[..., Coroutine[Any, Any, Response]], model: type[Question]) -> ASGIApp:
+    """The endpoint as an application. What it raises is for the handlers of the whole app."""
+    known = model.known()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            question = model.model_validate(dict(request.query_params))
+        except ValidationError as error:
+            raise from_pydantic(error, known) from error
+        response = await endpoint(request, question)
+        await response(scope, receive, send)
+
+    return app

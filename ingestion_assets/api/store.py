@@ -1,10 +1,11 @@
 """Pages of transfers from the database: a cursor's, a number's, and how many there are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from msgspec.structs import replace
 from psycopg import sql
 
 from ingestion_assets.api import pages, records
@@ -157,11 +158,7 @@ def _near(wanted: Wanted, at: Position) -> Wanted | None:
 
 def described(row: Stored, chain: ServedChain, head: int | None) -> records.Transfer:
     """A row as answers tell it."""
-    return records.Transfer(
-        **records.transfer_fields(row, head),
-        chain_id=chain.chain_id,
-        chain_name=chain.name,
-        log_index=None if row.log_index is None else str(row.log_index),
-        ordinal=row.ordinal,
-        id=row.id.hex,
+    index = None if row.log_index is None else str(row.log_index)
+    return records.transfer_as(
+        records.Transfer, row, head, chain.chain_id, chain.name, index, row.ordinal, row.id.hex
     )

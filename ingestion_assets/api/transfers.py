@@ -12,7 +12,6 @@ from ingestion_assets.api.chains import chosen, filtered
 from ingestion_assets.api.config import ApiConfig, ServedChain
 from ingestion_assets.api.errors import BadQuestion, CannotServe, Wrong
 from ingestion_assets.api.ordering import cursor, fingerprint, read_cursor
-from ingestion_assets.api.pages import Wanted
 from ingestion_assets.api.parameters import TransferQuestion
 from ingestion_assets.api.records import Transfer
 from ingestion_assets.api.service import Service
@@ -111,7 +110,7 @@ class Asked:
             if None in known
             else freshness.whole(max((lag for lag in known if lag is not None), default=None)),
             warnings=self._warnings(found, counted, fresh_by_chain),
-            coverage=[coverage.of_answer(snapshot, chain, self._spanned) for chain in self._chains],
+            coverage=[coverage.of_answer(snapshot, chain, self._wanted) for chain in self._chains],
             limits=limits(config),
             defaults=DEFAULTS,
             warm=WarmState(
@@ -124,10 +123,6 @@ class Asked:
             available_chains=available(config),
             request=question.model_dump(mode="json", by_alias=True, exclude_none=True),
         )
-
-    @property
-    def _spanned(self) -> Wanted:
-        return replace(self._wanted, newest_first=True)
 
     async def _find(self) -> _Found:
         warned: list[Warned] = []

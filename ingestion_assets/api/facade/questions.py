@@ -1,9 +1,9 @@
 """The questions, one function for each: from parameters to an envelope."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
 from psycopg import sql
 
 from ingestion_assets.api import coverage, records
