@@ -26,6 +26,7 @@ _SESSION = {
     "plan_cache_mode": "force_generic_plan",
     "timezone": "UTC",
 }
+TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError)
 _PLAN_ANEW = b"SET LOCAL plan_cache_mode = force_custom_plan"
 
 
@@ -121,7 +122,13 @@ class Database:
     async def _rows(self, query: Query, values: Values, *, plan_anew: bool = False) -> list[TupleRow]:
         await self._turn()
         try:
-            return await self._asked(query, values, plan_anew=plan_anew)
+            connection = await self._questions.getconn(self._limits.wait_seconds)
+            try:  # it commits by itself: nothing is open at the end that the pool would have to see to
+                return await _asked(connection, query, values, plan_anew=plan_anew)
+            finally:
+                await self._questions.putconn(connection)
+        except TROUBLE as error:
+            raise _refused(error) from error
         finally:
             self._turns.release()
 
@@ -136,16 +143,6 @@ class Database:
         except TimeoutError as error:
             raise _busy() from error
 
-    async def _asked(self, query: Query, values: Values, *, plan_anew: bool) -> list[TupleRow]:
-        async with self._connection(self._questions, self._limits.wait_seconds) as connection:
-            if not plan_anew:
-                cursor = await connection.execute(query, values)
-                return await cursor.fetchall()
-            async with connection.transaction():
-                await connection.execute(_PLAN_ANEW)
-                cursor = await connection.execute(query, values)
-                return await cursor.fetchall()
-
     async def row(self, query: Query, values: Values = ()) -> TupleRow:
         """The only row of a query that always has one."""
         [found] = await self.rows(query, values)
@@ -158,34 +155,41 @@ class Database:
         Raises:
             CannotServe: as `rows`; as many are under way as may be.
         """
-        async with self._connection(self._exports, 0.1 + self._limits.wait_seconds / 10) as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _connection(
-        self, pool: AsyncConnectionPool[Connection], wait: float
-    ) -> AsyncIterator[Connection]:
         try:
-            connection = await pool.getconn(wait)
-            try:  # each commits what it does: nothing is open at the end, as the pool's own way would have to see
+            wait = 0.1 + self._limits.wait_seconds / 10
+            async with self._exports.connection(timeout=wait) as connection:
                 yield connection
-            finally:
-                await pool.putconn(connection)
-        except PoolTimeout as error:
-            if pool is self._exports and pool.get_stats().get("pool_size", 0) == self._limits.exports:
-                raise CannotServe(
-                    "TOO_MANY_EXPORTS",
-                    f"{self._limits.exports} exports are under way, and no more are made at once",
-                    retry_after=30,
-                ) from error
-            raise _busy() from error
-        except psycopg.errors.QueryCanceled as error:
+        except TROUBLE as error:
+            is_full = self._exports.get_stats().get("pool_size", 0) == self._limits.exports
+            if not isinstance(error, PoolTimeout) or not is_full:
+                raise _refused(error) from error
             raise CannotServe(
-                "QUERY_TIMEOUT",
-                "the answer takes longer than a query may: ask for fewer blocks, or go on by cursor instead of page",
+                "TOO_MANY_EXPORTS",
+                f"{self._limits.exports} exports are under way, and no more are made at once",
+                retry_after=30,
             ) from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise _away() from error
+
+
+async def _asked(connection: Connection, query: Query, values: Values, *, plan_anew: bool) -> list[TupleRow]:
+    if not plan_anew:
+        cursor = await connection.execute(query, values)
+        return await cursor.fetchall()
+    async with connection.transaction():
+        await connection.execute(_PLAN_ANEW)
+        cursor = await connection.execute(query, values)
+        return await cursor.fetchall()
+
+
+def _refused(error: psycopg.Error) -> CannotServe:
+    """What Postgres, or the way to it, says."""
+    if isinstance(error, PoolTimeout):
+        return _busy()
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return CannotServe(
+            "QUERY_TIMEOUT",
+            "the answer takes longer than a query may: ask for fewer blocks, or go on by cursor instead of page",
+        )
+    return _away()
 
 
 def _busy() -> CannotServe:

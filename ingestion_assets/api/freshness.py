@@ -4,9 +4,10 @@ A chain is as fresh as its last check that succeeded, not as its last transfer: 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+
+import msgspec
 
 from ingestion_assets.api.answers import ChainFreshness, Warned
 from ingestion_assets.api.config import ApiConfig, ServedChain
@@ -17,8 +18,7 @@ MISSED = 3  # looks of its sensor after which a chain that is looked at seldom i
 FAILING = 3  # failures in a row after which nobody is asked for a while
 
 
-@dataclass(frozen=True, slots=True)
-class Freshness:
+class Freshness(msgspec.Struct, frozen=True):
     """How fresh a chain is."""
 
     lag: timedelta | None  # since its last check; None: never
