@@ -16,7 +16,6 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 SPAWN = multiprocessing.get_context("spawn")
-MOST = 16  # connections that are taken at once
 PATIENCE = 30.0  # seconds until a process that was told to end, and does not, is killed
 
 
@@ -150,20 +149,28 @@ class _Handed(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _take(self) -> None:
+        """Everybody who waits: the kernel gives one at a time, and a loop that is busy looks here seldom."""
         loop = asyncio.get_running_loop()
-        try:
-            message, handed, _, _ = socket.recv_fds(self._link, MOST, MOST)
-        except OSError:
-            message, handed = b"", []
-        if not message:  # there is nobody above any more
-            loop.remove_reader(self._link)
-            self.should_exit = True
-        for descriptor in handed:
-            connection = socket.socket(fileno=descriptor)
-            connection.setblocking(False)
-            greeting = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
-            self._greeting.add(greeting)
-            greeting.add_done_callback(self._greeting.discard)
+        while True:
+            try:
+                message, handed, _, _ = socket.recv_fds(self._link, 1, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                message, handed = b"", []
+            if not message:  # there is nobody above any more
+                loop.remove_reader(self._link)
+                self.should_exit = True
+                return
+            for descriptor in handed:
+                self._greet(socket.socket(fileno=descriptor))
+
+    def _greet(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        greeting = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+        self._greeting.add(greeting)
+        greeting.add_done_callback(self._greeting.discard)
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: Any = self.config.http_protocol_class

@@ -1,7 +1,9 @@
 """`ingestion api` as processes: what several that share a port do when one of them dies, or the one above them."""
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,8 +13,10 @@ from contextlib import ExitStack, suppress
 import httpx
 import psutil
 import pytest
+import uvicorn
 import yaml
 
+from ingestion_assets.processes import _Handed
 from ingestion_assets_tests.upstream import free_port
 
 PATIENCE = 60.0  # seconds; it is over long before, unless something is broken
@@ -66,6 +70,36 @@ def api(tmp_path, database_url):
         for one in [process, *process.children(recursive=True)] if process.is_running() else []:
             one.kill()
         running.wait()
+
+
+async def application(_scope, _receive, _send):
+    """Says nothing."""
+
+
+async def _greeted(above: socket.socket, its: socket.socket) -> int:
+    """How many of five clients are there when the first one is."""
+    config = uvicorn.Config(application, lifespan="off", log_config=None)
+    config.load()
+    server = _Handed(config, its)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as clients:
+        for _ in range(5):
+            clients.enter_context(socket.create_connection(listening.getsockname()))
+            with listening.accept()[0] as accepted:
+                socket.send_fds(above, [b"+"], [accepted.fileno()])
+        while not server.server_state.connections:  # noqa: ASYNC110 - it is the turns of the loop that count
+            await asyncio.sleep(0)
+        found = len(server.server_state.connections)
+    await server.shutdown()
+    return found
+
+
+def test_a_busy_process_takes_all_clients_that_wait_at_once():
+    """One in each turn of its loop would leave the last of a hundred waiting for seconds."""
+    above, its = socket.socketpair()
+    with above:
+        assert asyncio.run(_greeted(above, its)) == 5
 
 
 def test_processes_that_share_a_port(api):
