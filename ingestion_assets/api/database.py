@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import psycopg
@@ -28,6 +29,9 @@ _SESSION = {
 }
 TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError)
 _PLAN_ANEW = b"SET LOCAL plan_cache_mode = force_custom_plan"
+
+# Set in the context of a request: an answer that needs a second query goes ahead with it, and does not wait as long again.
+_HAS_WAITED = ContextVar("has_waited", default=False)
 
 
 class Database:
@@ -120,7 +124,10 @@ class Database:
             return await self._rows(query, values, plan_anew=plan_anew)
 
     async def _rows(self, query: Query, values: Values, *, plan_anew: bool = False) -> list[TupleRow]:
-        await self._turn()
+        has_waited = _HAS_WAITED.get()
+        if not has_waited:
+            await self._turn()
+            _HAS_WAITED.set(True)
         try:
             connection = await self._questions.getconn(self._limits.wait_seconds)
             try:  # it commits by itself: nothing is open at the end that the pool would have to see to
@@ -130,7 +137,8 @@ class Database:
         except TROUBLE as error:
             raise _refused(error) from error
         finally:
-            self._turns.release()
+            if not has_waited:
+                self._turns.release()
 
     async def _turn(self) -> None:
         """Wait until there is a connection. Not in the pool: there each who waits costs as much as a query."""
