@@ -56,20 +56,14 @@ def covered(snapshot: Snapshot, stream: str) -> Ranges:
     return union((piece.lo, piece.hi) for piece in snapshot.pieces.get(stream, ()))
 
 
-def of_question(
-    snapshot: Snapshot, chain: ServedChain, wanted: Wanted
-) -> tuple[Ranges, list[str], str | None]:
-    """What is whole of the transfers that are wanted of a chain.
-
-    Returns:
-        The blocks, the streams that say so, and a sentence where the store cannot have all that was asked for.
-    """
+def of_question(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> tuple[Ranges, list[str]]:
+    """What is whole of the transfers that are wanted of a chain: the blocks, and the streams that say so."""
     if streams := able(chain, wanted.address, wanted.token):
         ranges = union(blocks for stream in streams for blocks in covered(snapshot, stream))
     else:
         streams = watched(chain)
         ranges = everywhere(snapshot, chain)
-    return difference(ranges, snapshot.pending.get(chain.name, ())), streams, _note(chain, wanted)
+    return difference(ranges, snapshot.pending.get(chain.name, ())), streams
 
 
 def _note(chain: ServedChain, wanted: Wanted) -> str | None:
@@ -113,16 +107,19 @@ def span(snapshot: Snapshot, chain: ServedChain, wanted: Wanted, ranges: Ranges)
 
 def of_answer(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> ChainCoverage:
     """What an answer says of its own completeness on one chain."""
-    within = Wanted((), lo=wanted.lo, hi=wanted.hi, since=wanted.since, until=wanted.until)
     note = _note(chain, wanted)
-    if note is not None:  # then it is the same for every account and token
-        return replace(_of_answer(snapshot, chain, within), complete=False, note=note)
-    return _of_answer(snapshot, chain, replace(within, address=wanted.address, token=wanted.token))
+    # What nobody watches is answered by all that is watched: the same for every such account and token.
+    address, token = (wanted.address, wanted.token) if note is None else (None, None)
+    within = Wanted(
+        (), lo=wanted.lo, hi=wanted.hi, address=address, token=token, since=wanted.since, until=wanted.until
+    )
+    found = _of_answer(snapshot, chain, within)
+    return found if note is None else replace(found, complete=False, note=note)
 
 
 @lru_cache(maxsize=512)
 def _of_answer(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> ChainCoverage:
-    ranges, streams, note = of_question(snapshot, chain, wanted)
+    ranges, streams = of_question(snapshot, chain, wanted)
     reach = span(snapshot, chain, wanted, ranges)
     inside = intersection(ranges, [reach]) if reach else ()
     gaps = difference([reach], inside) if reach else ()
@@ -131,12 +128,11 @@ def _of_answer(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> ChainC
         chain_id=chain.chain_id,
         chain_name=chain.name,
         spans=BlockRange(lo=reach[0], hi=reach[1]) if reach else None,
-        complete=bool(reach) and not gaps and note is None,
+        complete=bool(reach) and not gaps,
         evidence=min((piece.evidence for piece in pieces), key=LEVELS.index, default=None),
         ranges=pieces[-MOST_SHOWN:],
         gaps=[BlockRange(lo=lo, hi=hi) for lo, hi in gaps[-MOST_SHOWN:]],
         truncated=max(len(pieces), len(gaps)) > MOST_SHOWN,
-        note=note,
     )
 
 

@@ -27,7 +27,7 @@ _SESSION = {
     "plan_cache_mode": "force_generic_plan",
     "timezone": "UTC",
 }
-TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError)
+_TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError)
 _PLAN_ANEW = b"SET LOCAL plan_cache_mode = force_custom_plan"
 
 # Set in the context of a request: an answer that needs a second query goes ahead with it, and does not wait as long again.
@@ -82,9 +82,8 @@ class Database:
         try:
             await self._rows(b"SELECT 1", ())
         except CannotServe as error:
-            if isinstance(error.__cause__, PoolTimeout | TimeoutError) and self._questions.get_stats().get(
-                "pool_size"
-            ):
+            is_connected = self._questions.get_stats().get("pool_size")
+            if is_connected and isinstance(error.__cause__, PoolTimeout | TimeoutError):
                 return  # it does, but is busy
             await self._questions.check()
             self._is_away = True
@@ -134,7 +133,7 @@ class Database:
                 return await _asked(connection, query, values, plan_anew=plan_anew)
             finally:
                 await self._questions.putconn(connection)
-        except TROUBLE as error:
+        except _TROUBLE as error:
             raise _refused(error) from error
         finally:
             if not has_waited:
@@ -167,7 +166,7 @@ class Database:
             wait = 0.1 + self._limits.wait_seconds / 10
             async with self._exports.connection(timeout=wait) as connection:
                 yield connection
-        except TROUBLE as error:
+        except _TROUBLE as error:
             is_full = self._exports.get_stats().get("pool_size", 0) == self._limits.exports
             if not isinstance(error, PoolTimeout) or not is_full:
                 raise _refused(error) from error

@@ -16,7 +16,7 @@ COMPLETE, EVIDENCE, GAPS = "X-Coverage-Complete", "X-Coverage-Evidence", "X-Cove
 
 def of_transfers(snapshot: Snapshot, chain: ServedChain, wanted: Wanted) -> dict[str, str]:
     """Of transfers."""
-    ranges, streams, _ = coverage.of_question(snapshot, chain, wanted)
+    ranges, streams = coverage.of_question(snapshot, chain, wanted)
     return _headers(snapshot, chain, wanted, ranges, streams)
 
 

@@ -7,7 +7,7 @@ n-th of them in the other: so the union of both holds as many as the one that ha
 from datetime import datetime
 from hashlib import blake2b
 
-from ingestion_assets.sources.statements.line import Line
+from ingestion_assets.sources.statements.line import KEY_SEPARATOR, Line
 
 
 class Ordinals:
@@ -33,7 +33,7 @@ class Ordinals:
                 self._seen.clear()
             self._at, self._moment = line.at, line.at.isoformat()
         hashed = self._hash.copy()
-        text = f"{line.section}\x1f{self._moment}\x1f{line.key}"
+        text = KEY_SEPARATOR.join((line.section, self._moment, line.key))
         hashed.update(text.encode("utf-8", "surrogatepass"))
         found = hashed.digest()
         ordinal = self._seen.get(found, 0)

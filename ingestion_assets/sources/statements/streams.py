@@ -153,7 +153,7 @@ class _Chunk:
         self._size = 0
 
     def is_due(self, position: int) -> bool:
-        """Whether something is whole when the next line is at this position."""
+        """Whether `up_to` has something: asked for each line, of which one in thousands ends a chunk."""
         return bool(self._gaps) and (self._size >= self._size_wanted or self._gaps[0][1] < position)
 
     def wants(self, position: int) -> bool:

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Generator, Iterator
-from itertools import chain
+from itertools import chain, islice
 
 from ingestion_assets.sources.statements.line import Source, Unreadable
 
@@ -22,7 +22,9 @@ def physical_lines(source: Source) -> Iterator[str]:
     Raises:
         Unreadable: a line is too long, or is no UTF-8 text.
     """
-    return chain.from_iterable(_blocks(source))
+    lines = chain.from_iterable(_blocks(source))
+    first = (line.removeprefix(BOM) for line in islice(lines, 1))
+    return chain(first, lines)
 
 
 def _blocks(source: Source) -> Iterator[list[str]]:
@@ -48,8 +50,6 @@ def _decoded(block: bytes, before: int) -> Generator[list[str], None, int]:
         except UnicodeDecodeError:
             pass  # the line that it is in will say so
         else:
-            if not before:
-                lines[0] = lines[0].removeprefix(BOM)
             yield lines
             return len(lines)
     each = block.split(b"\n")
@@ -65,12 +65,11 @@ def _text_of(number: int, raw: bytes) -> str:
         utf16 = "; it seems to be UTF-16: save it as UTF-8" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise Unreadable(f"line {number:,} holds NUL bytes, so this is no text in UTF-8{utf16}")
     try:
-        line = raw.decode()
+        return raw.decode()
     except UnicodeDecodeError as error:
         raise Unreadable(
             f"line {number:,} is no UTF-8 ({error.reason} at byte {error.start:,}): save it as UTF-8"
         ) from error
-    return line.removeprefix(BOM) if number == 1 else line
 
 
 def _too_long(number: int) -> Unreadable:
